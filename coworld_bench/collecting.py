@@ -1,0 +1,258 @@
+"""Recipe -> online DreamerV2 -> stop rule -> dataset with its evidence (paper, section 4.1 and appendix B.2)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from coworld_bench.config import Config, override, resolve
+from coworld_bench.data.build import build
+from coworld_bench.data.dataset import dataset_folder, dataset_id, open_dataset
+from coworld_bench.data.minari import export_minari
+from coworld_bench.data.staging import Staging
+from coworld_bench.devices import choose_device
+from coworld_bench.envs import domain_of, gl_info
+from coworld_bench.errors import UsageError, unknown
+from coworld_bench.evaluation import Evaluator, evaluator
+from coworld_bench.files import digest_of
+from coworld_bench.folders import clear_folder
+from coworld_bench.online import OnlineAgent
+from coworld_bench.paths import data_home
+from coworld_bench.provenance import git_state, machine, packages
+from coworld_bench.recipes import Reference, need_reference, recipe
+from coworld_bench.tasks import EnvSpec, find_task
+from coworld_bench.training import save
+
+Observe = Callable[[dict[str, Any]], None]
+QUALITIES = {"medium-replay": 1 / 3, "medium-expert": 1.0}  # the share of the reference return that stops collection
+FORMATS = ("zarr", "minari")
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A finished dataset; `fired` says whether the rule stopped the collection or its budget did."""
+
+    dataset_id: str
+    folder: Path
+    fingerprint: str
+    fired: bool
+    episodes: int
+    return_mean: float
+
+
+@dataclass(frozen=True)
+class CollectSpec:
+    """A collection, resolved: everything that decides which episodes come out."""
+
+    task: str
+    quality: str
+    preset: str
+    seed: int
+    config: Config
+    reference: Reference
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def threshold(self) -> float:
+        return QUALITIES[self.quality] * self.reference.value
+
+    @property
+    def env(self) -> EnvSpec:
+        env = self.config.env
+        return EnvSpec(self.task, action_repeat=env.action_repeat, profile=env.profile)
+
+    @property
+    def id(self) -> str:
+        return dataset_id(self.task, self.quality, self.preset)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The part of the settings that decides the episodes, and its digest."""
+        parts = self.config.to_dict()
+        decisive = {name: parts[name] for name in ("env", "model", "behaviour", "optimiser", "batch", "online")}
+        made_of = {"config": decisive, "seed": self.seed, "threshold": self.threshold, "quality": self.quality}
+        return made_of | {"digest": digest_of([self.env.to_dict(), made_of])}
+
+
+def plan_collection(
+    task: str,
+    quality: str = "medium-replay",
+    preset: str = "quick",
+    seed: int | None = None,
+    reference_return: float | None = None,
+    options: Mapping[str, str] | None = None,
+) -> CollectSpec:
+    """The preset, the task's pinned recipe and the user's options, in this order.
+
+    Raises UsageError for a name that does not exist or a task without a reference return."""
+    if quality not in QUALITIES:
+        raise unknown("quality", quality, QUALITIES)
+    found = find_task(task)
+    config = resolve(preset, found.suite)
+    pinned = recipe(found.id, preset)
+    config = override(override(config, pinned.options), options or {})
+    if reference_return is None:
+        reference = need_reference(found.id, preset)
+    else:
+        reference = Reference(value=reference_return, how="given by --reference-return")
+    chosen = pinned.seed if seed is None else seed
+    return CollectSpec(found.id, quality, preset, chosen, config, reference, {**pinned.options, **(options or {})})
+
+
+def collect(
+    task: str,
+    quality: str = "medium-replay",
+    *,
+    preset: str = "quick",
+    seed: int | None = None,
+    data: Path | None = None,
+    out: Path | None = None,
+    format: str = "zarr",
+    reference_return: float | None = None,
+    options: Mapping[str, str] | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    force: bool = False,
+    observe: Observe | None = None,
+) -> Collected:
+    """Train DreamerV2 on `task` until the quality's share of the reference return is reached; keep all its experience.
+
+    A finished dataset is never overwritten and an unfinished collection never dropped without `force`; `resume` goes on
+    with the latter. `out` is the dataset's folder (for `minari`: the folder of Minari datasets)."""
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    spec = plan_collection(task, quality, preset, seed, reference_return, options)
+    folder = out if out is not None and format == "zarr" else dataset_folder(data_home(data), spec.id)
+    if (folder / "manifest.json").is_file() and not force:
+        if format != "minari":
+            raise UsageError(f"dataset {spec.id} is finished at {folder}; --force collects it again")
+    else:
+        _collect(spec, folder, data_home(data), choose_device(device), resume, force, observe)
+    dataset = open_dataset(folder)
+    if format == "minari":
+        folder = export_minari(dataset, out)
+    fired = bool(dataset.card["quality"]["fired"])
+    return Collected(dataset.id, folder, dataset.fingerprint, fired, dataset.episodes, float(dataset.returns.mean()))
+
+
+def _collect(
+    spec: CollectSpec, folder: Path, home: Path, device: str, resume: bool, force: bool, observe: Observe | None
+) -> None:
+    work = home / "collecting" / f"{spec.id.replace('/', '-')}-s{spec.seed}-{spec.recipe['digest'][:10]}"
+    if force:
+        clear_folder(work)
+    elif work.is_dir() and not resume:
+        raise UsageError(f"an unfinished collection lies in {work}; --resume goes on with it, --force begins again")
+    with at_work(spec, work, device, observe) as collection:
+        curve, fired = collection.finish()
+        card = make_card(spec, collection.online, curve, fired)
+        build(collection.online.staging, folder, card, force=force)
+    clear_folder(work)
+
+
+class Collection:
+    """A collecting agent in its working folder; a checkpoint after every evaluation, to resume from."""
+
+    def __init__(self, spec: CollectSpec, work: Path, online: OnlineAgent, judge: Evaluator, observe: Observe | None):
+        self.spec, self.work, self.online, self.judge, self.observe = spec, work, online, judge, observe
+        self.curve: list[dict[str, Any]] = []
+        self.began = time.perf_counter(), online.env_steps
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.work / "checkpoint.pt"
+
+    def finish(self) -> tuple[list[dict[str, Any]], bool]:
+        """Collect until the rule fires or the budget ends: the learning curve, and whether it fired."""
+        self._resume()
+        online, config = self.online, self.spec.config.online
+        while not self.fired and online.env_steps < config.env_steps:
+            episode = online.agent_episode()[0] if online.prefilled else online.prefill_episode()
+            evaluated = online.updates > 0 and online.env_steps >= self._next_evaluation
+            if evaluated:
+                self._evaluate()
+            self._report(episode.ret, evaluated)
+        return self.curve, self.fired
+
+    @property
+    def fired(self) -> bool:
+        """The rule: the first evaluation whose mean reaches the threshold."""
+        return bool(self.curve) and self.curve[-1]["mean"] >= self.spec.threshold
+
+    @property
+    def _next_evaluation(self) -> int:
+        last = self.curve[-1]["env_steps"] if self.curve else 0
+        return last + self.spec.config.online.evaluate_every
+
+    def _evaluate(self) -> None:
+        online, episodes = self.online, self.spec.config.online.evaluate_episodes
+        records = self.judge.checkpoint(online.agent, self.spec.seed, len(self.curve), episodes, stream="select")
+        returns = [record["return"] for record in records]
+        point = {"env_steps": online.env_steps, "updates": online.updates, "returns": returns}
+        self.curve.append(point | {"mean": sum(returns) / len(returns)})
+        save(self.checkpoint, {"online": online.state_dict(), "curve": self.curve})
+
+    def _resume(self) -> None:
+        if self.checkpoint.is_file():
+            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            self.online.load_state_dict(state["online"])
+            self.curve = state["curve"]
+        elif len(self.online.staging):
+            self.online.forget()
+
+    def _report(self, episode_return: float, evaluated: bool) -> None:
+        if self.observe is None:
+            return
+        online, config = self.online, self.spec.config.online
+        seconds = time.perf_counter() - self.began[0]
+        progress = {
+            "env_steps": online.env_steps,
+            "env_steps_total": config.env_steps,
+            "updates": online.updates,
+            "episode_return": episode_return,
+            "threshold": self.spec.threshold,
+            "env_steps_per_s": (online.env_steps - self.began[1]) / seconds,
+        }
+        self.observe(progress | ({"evaluation": self.curve[-1]["mean"]} if evaluated else {}))
+
+
+@contextmanager
+def at_work(spec: CollectSpec, work: Path, device: str, observe: Observe | None) -> Iterator[Collection]:
+    """The collecting agent with its environments, closed at the end."""
+    with Staging(work / "episodes") as staging, evaluator(spec.env) as judge:
+        online = OnlineAgent(domain_of(spec.env), spec.config, spec.seed, staging, device)
+        try:
+            yield Collection(spec, work, online, judge, observe)
+        finally:
+            online.close()
+
+
+def make_card(spec: CollectSpec, online: OnlineAgent, curve: list[dict[str, Any]], fired: bool) -> dict[str, Any]:
+    """Who the dataset is: what was asked, the evidence for its quality, and what made it."""
+    share = QUALITIES[spec.quality]
+    return {
+        "dataset_id": spec.id,
+        "task": spec.task,
+        "preset": spec.preset,
+        "seed": spec.seed,
+        "env_spec": spec.env.to_dict(),
+        "quality": {
+            "label": spec.quality,
+            "rule": f"all experience up to the first evaluation whose mean reaches {share:.3g} of the reference return",
+            "reference": spec.reference.value,
+            "reference_how": spec.reference.how,
+            "threshold": spec.threshold,
+            "fired": fired,
+            "curve": curve,
+        },
+        "recipe": spec.recipe | {"options": {key: str(value) for key, value in spec.options.items()}},
+        "policy": {"algo": "DreamerV2", "config_digest": digest_of(spec.config.to_dict()), "updates": online.updates},
+        "provenance": {"packages": packages(), "git": git_state(), "gl": gl_info(), "machine": machine()},
+        "license": "CC-BY-4.0",
+    }

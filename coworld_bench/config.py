@@ -1,0 +1,237 @@
+"""The settings of a run: frozen, complete, and refusing any key that does not exist.
+
+`resolve` lays a preset, the suite's differences and the user's `-o key=value` on top of each other; everything after it
+only reads. What is particular to a method is a `Settings` of its own in the method's file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from coworld_bench.errors import UsageError, unknown
+
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseModel):
+    """A frozen group of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+
+class EnvConfig(Settings):
+    action_repeat: int = 0  # frames per decision; 0: the paper's for the task
+    profile: str = "fast"
+    unit_reward: bool = False  # train on rewards divided by the largest reward of one decision
+
+
+class ModelConfig(Settings):
+    """The world model; defaults are preset `code` of the released implementation."""
+
+    encoder: Literal["cnn", "patch"] = "cnn"  # `patch` is not the paper's network; quick and smoke use it
+    depth: int = 32
+    latent: Literal["gaussian", "categorical"] = "gaussian"
+    stoch: int = 50
+    classes: int = 32  # of each categorical
+    deter: int = 200
+    hidden: int = 200
+    units: int = 400
+    reward_layers: int = 2
+    value_layers: int = 3
+    actor_layers: int = 4
+    gru_norm: bool = False
+    kl_scale: float = 1.0
+    kl_balance: float = 0.8  # on the side that trains the prior
+    free_nats: float = 1.0
+    reward_loss: float = 1.0
+    lr: float = 3e-4
+
+
+class BehaviourConfig(Settings):
+    discount: float = 0.99
+    trace: float = 0.95  # lambda of the lambda-return
+    horizon: int = 15
+    starts: int = 0  # imagination starts drawn from the batch's states; 0: all of them
+    indexing: Literal["code", "dv2"] = "code"  # which imagined rows are targets
+    entropy: float = 1e-4
+    actor_lr: float = 8e-5
+    critic_lr: float = 8e-5
+    slow_every: int = 100  # updates between hard copies of the critic
+
+
+class OptimiserConfig(Settings):
+    eps: float = 1e-5
+    clip: float = 100.0
+
+
+class BatchConfig(Settings):
+    size: int = 50
+    length: int = 50
+
+
+class OnlineConfig(Settings):
+    """DreamerV2 in an environment: the collector and the source agents."""
+
+    prefill: int = 5000  # env steps of random actions
+    prefill_hold: int = 1  # env steps for which a random action is held
+    prefill_successes: int = 0  # go on prefilling until so many episodes succeeded ...
+    prefill_limit: int = 0  # ... or so many env steps are prefilled
+    pretrain: int = 100  # updates before the first decision of the agent
+    train_every: int = 5  # env steps per update
+    entropy: float = 1e-4
+    entropy_final: float = 1e-4
+    entropy_updates: int = 0  # the entropy scale moves to its final value over so many updates
+    env_steps: int = 500_000  # the budget of `collect`
+    source_env_steps: int = 30_000  # the budget of a source agent before co-training
+    evaluate_every: int = 10_000  # env steps
+    evaluate_episodes: int = 10
+
+
+class BudgetConfig(Settings):
+    """Target updates of every method: the warm-up counts, so that all get the same."""
+
+    warmup: int = 20_000  # world-model updates before the first behaviour update
+    updates: int = 80_000  # world-model updates in all
+
+
+class EvaluationConfig(Settings):
+    """When the policy is evaluated; the score is the mean over the checkpoints of the last half."""
+
+    early_every: int = 10_000  # updates, in the first half of training
+    every: int = 2_000  # updates, in the last half
+    episodes: int = 10  # per checkpoint
+
+
+class Config(Settings):
+    preset: str = "paper"
+    env: EnvConfig = EnvConfig()
+    model: ModelConfig = ModelConfig()
+    behaviour: BehaviourConfig = BehaviourConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    batch: BatchConfig = BatchConfig()
+    online: OnlineConfig = OnlineConfig()
+    budget: BudgetConfig = BudgetConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+# What each preset changes of the defaults above, then what a suite changes of that.
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"env": {"profile": "exact"}},
+    "quick": {
+        "env": {"action_repeat": 2, "profile": "fast", "unit_reward": True},
+        "model": {
+            "encoder": "patch", "depth": 8, "latent": "categorical", "stoch": 8, "classes": 8, "deter": 128,
+            "hidden": 128, "units": 128, "reward_layers": 2, "value_layers": 2, "actor_layers": 2,
+            "reward_loss": 50.0, "lr": 1e-3,
+        },
+        "behaviour": {
+            "horizon": 10, "starts": 64, "entropy": 5e-3, "actor_lr": 3e-4, "critic_lr": 5e-4, "slow_every": 50,
+        },
+        "batch": {"size": 16, "length": 16},
+        "online": {
+            "prefill": 1250, "prefill_hold": 12, "entropy": 2e-2, "entropy_final": 2e-3, "entropy_updates": 1500,
+            "env_steps": 20_000, "source_env_steps": 3_000, "evaluate_every": 500, "evaluate_episodes": 4,
+        },
+        "budget": {"warmup": 150, "updates": 1500},
+        "evaluation": {"early_every": 375, "every": 75, "episodes": 2},
+    },
+    "smoke": {
+        "env": {"action_repeat": 5, "profile": "fast", "unit_reward": True},
+        "model": {
+            "encoder": "patch", "depth": 4, "latent": "categorical", "stoch": 4, "classes": 4, "deter": 32,
+            "hidden": 32, "units": 32, "reward_layers": 1, "value_layers": 1, "actor_layers": 1, "lr": 1e-3,
+        },
+        "behaviour": {"horizon": 5, "starts": 16, "actor_lr": 3e-4, "critic_lr": 5e-4, "slow_every": 5},
+        "batch": {"size": 4, "length": 8},
+        "online": {
+            "prefill": 200, "pretrain": 2, "train_every": 25, "env_steps": 400, "source_env_steps": 100,
+            "evaluate_every": 100, "evaluate_episodes": 1,
+        },
+        "budget": {"warmup": 2, "updates": 8},
+        "evaluation": {"early_every": 4, "every": 4, "episodes": 1},
+    },
+}  # fmt: skip
+SUITES: dict[tuple[str, str], dict[str, Any]] = {
+    ("paper", "dmc"): {
+        "model": {"gru_norm": True, "reward_loss": 2.0},
+        "online": {"prefill": 2500, "source_env_steps": 15_000, "evaluate_every": 5_000},
+        # 10,000 world-model updates, then 30 epochs of 2,000 (methods page 2.2: the released 6 fall short of the paper)
+        "budget": {"warmup": 10_000, "updates": 70_000},
+    },
+    ("smoke", "toy"): {"env": {"action_repeat": 1}},
+    ("quick", "toy"): {"env": {"action_repeat": 1}},
+}
+
+
+def resolve(preset: str, suite: str, options: Mapping[str, str] | None = None) -> Config:
+    """The complete settings of `preset` on `suite`, with dotted `options` such as `model.deter=200` on top.
+
+    Raises UsageError for an unknown preset or key, or a value of the wrong type."""
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS, "coworld-bench list presets")
+    layers = merge(PRESETS[preset], SUITES.get((preset, suite), {}))
+    return override(Config.model_validate({"preset": preset, **layers}), options or {})
+
+
+def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
+    """`top` laid over `base`, group by group."""
+    merged = dict(base)
+    for key, value in top.items():
+        merged[key] = merge(merged.get(key, {}), value) if isinstance(value, Mapping) else value
+    return merged
+
+
+def override(settings: S, options: Mapping[str, str]) -> S:
+    """`settings` with dotted keys replaced; text is read as JSON where it is JSON, else taken as it is."""
+    values = settings.model_dump()
+    for key, text in options.items():
+        group = values
+        *path, last = key.split(".")
+        for part in path:
+            group = group.get(part) if isinstance(group, dict) else None
+        if not isinstance(group, dict) or last not in group or isinstance(group[last], dict):
+            raise unknown("setting", key, keys(settings), "coworld-bench list settings")
+        group[last] = read_value(text)
+    try:
+        return type(settings).model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UsageError(f"setting {key}={first['input']!r}: {first['msg'].lower()}") from error
+
+
+def read_value(text: Any) -> Any:
+    """The value that `text` writes: a JSON value where it is one, else the text itself."""
+    if not isinstance(text, str):
+        return text
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def keys(settings: Settings, prefix: str = "") -> list[str]:
+    """The dotted name of every setting, in order."""
+    names: list[str] = []
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        names += keys(value, f"{prefix}{name}.") if isinstance(value, Settings) else [prefix + name]
+    return names
+
+
+def parse_options(pairs: list[str]) -> dict[str, str]:
+    """`["a.b=1", …]` as a dict. Raises UsageError for an item without `=`."""
+    options = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise UsageError(f"an option is written key=value; got {pair!r}")
+        options[key.strip()] = value.strip()
+    return options

@@ -1,0 +1,366 @@
+"""DreamerV2: the world model, the actor-critic, and the agent every world-model method is made from.
+
+An update has two halves. `update_model` fits the world model to a batch and returns what it saw; `update_behaviour`
+imagines from those states and fits actor and critic. A method changes either by passing a function that returns extra
+(or replacing) named loss terms; nothing of another agent is ever stored in this one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from coworld_bench.config import Config, ModelConfig
+from coworld_bench.data.memory import Batch
+from coworld_bench.errors import UsageError
+from coworld_bench.losses import discount_weights, lambda_returns, squared_error, truncated_normal
+from coworld_bench.nets import image_decoder, image_encoder, image_loss, mlp
+from coworld_bench.rssm import Rssm, State
+from coworld_bench.seeding import torch_seed
+from coworld_bench.tasks import Domain
+
+Metrics = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """The sizes an agent is built from. `action_input` is the largest action of the domains it must understand."""
+
+    action: int
+    action_input: int
+    reward_scale: float
+    prior_heads: int = 1
+
+    @classmethod
+    def of(cls, domain: Domain, config: Config, others: tuple[Domain, ...] = (), prior_heads: int = 1) -> AgentSpec:
+        if not domain.image:
+            raise UsageError(f"{domain.task.id}: this agent reads images; observation='state' gives none")
+        widest = max(domain.action, *(other.action for other in others)) if others else domain.action
+        largest = domain.task.max_reward * domain.env.action_repeat
+        return cls(domain.action, widest, 1 / largest if config.env.unit_reward else 1.0, prior_heads)
+
+
+class Rows(NamedTuple):
+    """A batch on the device, time first: image uint8 [T, B, 64, 64, 3], action [T, B, A_max], reward [T, B] (scaled)."""
+
+    image: Tensor
+    action: Tensor
+    reward: Tensor
+
+
+class Seen(NamedTuple):
+    """What the world model made of a batch: pixels [T * B, ...], embeddings [T, B, E], posterior states and statistics."""
+
+    pixels: Tensor
+    embed: Tensor
+    state: State
+    statistics: Tensor
+
+
+Terms = Callable[[Seen, dict[str, Tensor]], dict[str, Tensor]]
+CriticTerms = Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
+
+
+class WorldModel(nn.Module):
+    def __init__(self, config: ModelConfig, spec: AgentSpec) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = image_encoder(config)
+        self.rssm = Rssm(config, self.encoder.size, spec.action_input, spec.prior_heads)
+        self.decoder = image_decoder(config, self.rssm.feature_size)
+        self.reward = mlp(self.rssm.feature_size, config.units, config.reward_layers, 1)
+
+    def embed(self, image: Tensor) -> Tensor:
+        """uint8 [T, B, 64, 64, 3] -> [T, B, E]."""
+        return self.encoder(self.encoder.pixels(image.flatten(0, 1))).unflatten(0, image.shape[:2])
+
+    def observe(self, rows: Rows, noise: Tensor) -> Seen:
+        """Filter a batch from a zero state; every row's action is fed before its image."""
+        pixels = self.encoder.pixels(rows.image.flatten(0, 1))
+        embed = self.encoder(pixels).unflatten(0, rows.reward.shape)
+        start = self.rssm.initial(embed.shape[1])
+        return Seen(pixels, embed, *self.rssm.observe(embed, rows.action, noise, start))
+
+    def predict_reward(self, feature: Tensor) -> Tensor:
+        """[..., F] -> [...], in scaled units."""
+        return self.reward(feature).squeeze(-1)
+
+    def terms(self, rows: Rows, seen: Seen, member: Tensor | None) -> dict[str, Tensor]:
+        """The world model's loss (Eq. 2) by name, each a mean over time and batch."""
+        config, feature = self.config, seen.state.feature
+        image = image_loss(self.decoder(feature.flatten(0, 1)), seen.pixels)
+        reward = squared_error(self.predict_reward(feature), rows.reward).mean()
+        kl = self.rssm.kl_loss(seen.statistics, seen.state.deter, config.kl_balance, config.free_nats, member)
+        return {"image": image, "reward": config.reward_loss * reward, "kl": config.kl_scale * kl}
+
+
+class ActorCritic(nn.Module):
+    """π and v on features; the actor has one output per input action, of which `mask` [A] keeps the domain's own."""
+
+    def __init__(self, model: ModelConfig, feature: int, spec: AgentSpec) -> None:
+        super().__init__()
+        self.actor = mlp(feature, model.units, model.actor_layers, 2 * spec.action_input)
+        self.critic = mlp(feature, model.units, model.value_layers, 1)
+        self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        mask = torch.zeros(spec.action_input)
+        mask[: spec.action] = 1
+        self.register_buffer("mask", mask)
+        self.mask: Tensor
+
+    def value(self, feature: Tensor) -> Tensor:
+        return self.critic(feature).squeeze(-1)
+
+    def slow_value(self, feature: Tensor) -> Tensor:
+        return self.slow_critic(feature).squeeze(-1)
+
+    def moments(self, feature: Tensor) -> tuple[Tensor, Tensor]:
+        mean, raw = self.actor(feature).chunk(2, -1)
+        return torch.tanh(mean), 2 * torch.sigmoid(raw / 2) + 0.1
+
+    def mode(self, feature: Tensor) -> Tensor:
+        return self.moments(feature)[0] * self.mask
+
+    def sample(self, feature: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """An action [..., A_max] and the entropy of its distribution [...], both over the domain's own dimensions."""
+        action, entropy = truncated_normal(*self.moments(feature), uniform)
+        return action * self.mask, (entropy * self.mask).sum(-1)
+
+
+class Imagined(NamedTuple):
+    """A rollout of the policy in the world model: R rows of features [R, N, F], entropies of R-1 decisions [R-1, N]."""
+
+    feature: Tensor
+    deter: Tensor
+    entropy: Tensor
+
+
+class Carry(NamedTuple):
+    """What an acting agent remembers: its latent state and its last action [B, A_max]."""
+
+    state: State
+    action: Tensor
+
+
+class DreamerAgent:
+    """A world model and an actor-critic with their optimisers, counters and random stream."""
+
+    def __init__(self, config: Config, spec: AgentSpec, seed: int, device: str | torch.device = "cpu") -> None:
+        self.config, self.spec, self.device = config, spec, torch.device(device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(torch_seed(seed, "weights"))
+            self.model = WorldModel(config.model, spec).to(self.device)
+            self.behaviour = ActorCritic(config.model, self.model.rssm.feature_size, spec).to(self.device)
+        self.generator = torch.Generator(self.device).manual_seed(torch_seed(seed, "noise"))
+        self.model_updates = self.behaviour_updates = 0
+        self.reset_optimisers()
+
+    def reset_optimisers(self) -> None:
+        """Fresh Adam states and a fresh count of the slow critic's copies."""
+        config = self.config
+        self.optimisers = {
+            "model": self._adam(self.model, config.model.lr),
+            "actor": self._adam(self.behaviour.actor, config.behaviour.actor_lr),
+            "critic": self._adam(self.behaviour.critic, config.behaviour.critic_lr),
+        }
+        self.slow_copies_due = 0
+
+    def _adam(self, module: nn.Module, lr: float) -> torch.optim.Adam:
+        return torch.optim.Adam(module.parameters(), lr=lr, eps=self.config.optimiser.eps, fused=True)
+
+    # Learning
+
+    def rows(self, batch: Batch) -> Rows:
+        """A sampled batch on the device: time first, actions padded to A_max, rewards scaled; pixels stay uint8."""
+        assert batch.image is not None
+        action = torch.from_numpy(batch.action).to(self.device).transpose(0, 1)
+        reward = torch.from_numpy(batch.reward).to(self.device).transpose(0, 1)
+        return Rows(
+            torch.from_numpy(batch.image).to(self.device, non_blocking=True).transpose(0, 1),
+            F.pad(action, (0, self.spec.action_input - action.shape[-1])),
+            reward * self.spec.reward_scale,
+        )
+
+    def see(self, rows: Rows) -> Seen:
+        noise = self.model.rssm.draw(self.generator, *rows.reward.shape)
+        return self.model.observe(rows, noise)
+
+    def update_model(self, rows: Rows, extra: Terms | None = None) -> tuple[Seen, Metrics]:
+        """One optimiser step on the world model; `extra(seen, terms)` adds terms or replaces those it names."""
+        seen = self.see(rows)
+        terms = self.model.terms(rows, seen, self._prior_members(len(rows.reward)))
+        if extra is not None:
+            terms |= extra(seen, terms)
+        norm = self._descend("model", list(self.model.parameters()), sum(terms.values()))
+        self.model_updates += 1
+        return seen, {f"model/{name}": term.detach() for name, term in terms.items()} | {"model/grad_norm": norm}
+
+    def update_behaviour(
+        self,
+        starts: State,
+        entropy_scale: float | None = None,
+        extra: CriticTerms | None = None,
+        penalty: Callable[[Tensor], Tensor] | None = None,
+    ) -> Metrics:
+        """One optimiser step on actor and critic from `starts` [N, .].
+
+        `extra(feature, value, weight)` adds terms to the critic's loss; `penalty(deter)` is taken off the reward."""
+        config, behaviour = self.config.behaviour, self.behaviour
+        if self.slow_copies_due % config.slow_every == 0:
+            behaviour.slow_critic.load_state_dict(behaviour.critic.state_dict())
+        self.slow_copies_due += 1
+        imagined = self.imagine(self._some(starts))
+        returns, reward = self._returns(imagined, penalty)
+        weight = discount_weights(len(returns), config.discount, returns)
+        scale = config.entropy if entropy_scale is None else entropy_scale
+        actor_loss = self._actor_loss(returns, imagined.entropy, weight, scale)
+        feature = imagined.feature[: len(returns)].detach()
+        value = behaviour.value(feature)
+        critic_terms = {"regression": (weight * squared_error(value, returns.detach())).mean()}
+        if extra is not None:
+            critic_terms |= extra(feature, value, weight)
+        actor_norm = self._descend("actor", list(behaviour.actor.parameters()), actor_loss)
+        critic_norm = self._descend("critic", list(behaviour.critic.parameters()), sum(critic_terms.values()))
+        self.behaviour_updates += 1
+        return {
+            "actor/loss": actor_loss.detach(),
+            "actor/entropy": imagined.entropy.mean().detach(),
+            "actor/grad_norm": actor_norm,
+            "critic/value": value.mean().detach(),
+            "critic/return": returns.mean().detach(),
+            "critic/reward": reward.mean().detach(),
+            "critic/grad_norm": critic_norm,
+        } | {f"critic/{name}": term.detach() for name, term in critic_terms.items()}
+
+    def imagine(self, starts: State) -> Imagined:
+        """The policy in the world model from `starts` [N, .]; gradients flow through actions and dynamics."""
+        config, rssm = self.config.behaviour, self.model.rssm
+        transitions = config.horizon if config.indexing == "dv2" else config.horizon - 1
+        count = len(starts.deter)
+        noise = rssm.draw(self.generator, transitions, count)
+        uniform = torch.rand(
+            transitions, count, self.spec.action_input, generator=self.generator, device=self.device
+        )
+        members = self._prior_members(transitions)
+        state, states, entropies = starts, [starts], []
+        for row in range(transitions):
+            action, entropy = self.behaviour.sample(state.feature.detach(), uniform[row])
+            member = None if members is None else members[row : row + 1]
+            state = rssm.imagine(state, action, noise[row], member)
+            states.append(state)
+            entropies.append(entropy)
+        deter = torch.stack([state.deter for state in states])
+        stoch = torch.stack([state.stoch for state in states])
+        return Imagined(State(deter, stoch).feature, deter, torch.stack(entropies))
+
+    def _returns(self, imagined: Imagined, penalty: Callable[[Tensor], Tensor] | None) -> tuple[Tensor, Tensor]:
+        """λ-returns of every row but the last [R-1, N] and the rewards they were made from (Eqs. 8, 9)."""
+        reward = self.model.predict_reward(imagined.feature[:-1])
+        if penalty is not None:
+            reward = reward - penalty(imagined.deter[:-1].flatten(0, 1)).view_as(reward)
+        next_value = self.behaviour.slow_value(imagined.feature[1:])
+        config = self.config.behaviour
+        return lambda_returns(reward, next_value, config.discount, config.trace), reward
+
+    def _actor_loss(self, returns: Tensor, entropy: Tensor, weight: Tensor, scale: float) -> Tensor:
+        """-mean[w_t (V_t + η Ent_t)]. `dv2` leaves out V_0, which no imagined action can change."""
+        if self.config.behaviour.indexing == "dv2":
+            objective = returns[1:] + scale * entropy[:-1]
+            return -(weight[:-1] * objective).mean()
+        return -(weight * (returns + scale * entropy)).mean()
+
+    def _some(self, starts: State) -> State:
+        """`behaviour.starts` of the starts, drawn with replacement; all of them when it is 0."""
+        wanted, count = self.config.behaviour.starts, len(starts.deter)
+        if not wanted or wanted >= count:
+            return starts
+        chosen = torch.randint(count, (wanted,), generator=self.generator, device=self.device)
+        return State(starts.deter[chosen], starts.stoch[chosen])
+
+    def _prior_members(self, count: int) -> Tensor | None:
+        """One prior head for each of `count` rows, where there are several."""
+        heads = self.spec.prior_heads
+        if heads == 1:
+            return None
+        return torch.randint(heads, (count,), generator=self.generator, device=self.device)
+
+    def _descend(self, name: str, parameters: list[nn.Parameter], loss: Tensor | int) -> Tensor:
+        """One clipped Adam step down `loss` in these parameters alone; returns the gradient's norm."""
+        assert isinstance(loss, Tensor)
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        norm = nn.utils.clip_grad_norm_(parameters, self.config.optimiser.clip)
+        self.optimisers[name].step()
+        self.optimisers[name].zero_grad(set_to_none=True)
+        return norm.detach()
+
+    # Acting
+
+    @torch.no_grad()
+    def initial(self, batch: int = 1) -> Carry:
+        return Carry(self.model.rssm.initial(batch), torch.zeros(batch, self.spec.action_input, device=self.device))
+
+    @torch.no_grad()
+    def act(
+        self, image: np.ndarray, carry: Carry, generator: torch.Generator, sample: bool = False
+    ) -> tuple[np.ndarray, Carry]:
+        """An action float32 [B, A] for images uint8 [B, 64, 64, 3]: the mode, or a sample of the policy.
+
+        The latent is sampled in both (the released `eval_state_mean: False`), from `generator`."""
+        pixels = torch.from_numpy(image).to(self.device).unsqueeze(0)
+        noise = self.model.rssm.draw(generator, 1, len(image))
+        states, _ = self.model.rssm.observe(self.model.embed(pixels), carry.action.unsqueeze(0), noise, carry.state)
+        state = State(states.deter[0], states.stoch[0])
+        if sample:
+            uniform = torch.rand(carry.action.shape, generator=generator, device=self.device)
+            action, _ = self.behaviour.sample(state.feature, uniform)
+        else:
+            action = self.behaviour.mode(state.feature)
+        return action[:, : self.spec.action].cpu().numpy(), Carry(state, action)
+
+    @torch.no_grad()
+    def value(self, carry: Carry) -> float:
+        """The critic's value of the state just observed, in scaled reward units (batch of one)."""
+        return float(self.behaviour.value(carry.state.feature)[0])
+
+    # Storing
+
+    def weights(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "behaviour": self.behaviour.state_dict()}
+
+    def load_weights(self, weights: dict[str, Any]) -> None:
+        """Take over the networks of an agent of the same sizes; a different mask (domain) is kept."""
+        self.model.load_state_dict(weights["model"])
+        behaviour = {**weights["behaviour"], "mask": self.behaviour.mask}
+        self.behaviour.load_state_dict(behaviour)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.weights() | {
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()},
+            "generator": self.generator.get_state(),
+            "counts": (self.model_updates, self.behaviour_updates, self.slow_copies_due),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.load_weights(state)
+        for name, optimiser in self.optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
+        self.generator.set_state(state["generator"].cpu())
+        self.model_updates, self.behaviour_updates, self.slow_copies_due = state["counts"]
+
+
+def read_metrics(metrics: Metrics) -> dict[str, float]:
+    """The metrics as numbers; this is where the host waits for the device."""
+    if not metrics:
+        return {}
+    values = torch.stack([value.float().reshape(()) for value in metrics.values()]).tolist()
+    return dict(zip(metrics, values, strict=True))
+
+

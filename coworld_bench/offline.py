@@ -1,0 +1,72 @@
+"""What every world-model method does with the offline target data: sample, update, count, store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from coworld_bench.data.memory import BatchStream
+from coworld_bench.dreamer import AgentSpec, CriticTerms, DreamerAgent, Metrics, Rows, Terms
+from coworld_bench.methods import Job
+
+
+class TargetLearner:
+    """A DreamerV2 agent on the target's dataset. Subclasses write `turn`, one unit of their schedule."""
+
+    def __init__(self, job: Job, prior_heads: int = 1) -> None:
+        self.job, self.config = job, job.config
+        others = tuple(source.domain for source in job.sources)
+        spec = AgentSpec.of(job.target, job.config, others, prior_heads)
+        self.agent = DreamerAgent(job.config, spec, job.seed, job.device)
+        self.batches = BatchStream(job.data, job.seed, job.config.batch.size, job.config.batch.length)
+
+    @property
+    def policy(self) -> DreamerAgent:
+        return self.agent
+
+    @property
+    def updates(self) -> int:
+        return self.agent.model_updates
+
+    @property
+    def total(self) -> int:
+        return self.config.budget.updates
+
+    @property
+    def warming_up(self) -> bool:
+        return self.updates < self.config.budget.warmup
+
+    def next_rows(self) -> Rows:
+        """The next batch of target data, on the device."""
+        return self.agent.rows(self.batches.next())
+
+    def update(
+        self,
+        rows: Rows,
+        terms: Terms | None = None,
+        critic_terms: CriticTerms | None = None,
+        penalty: Callable[[Tensor], Tensor] | None = None,
+    ) -> Metrics:
+        """A world-model update, and after the warm-up a behaviour update from the states it saw."""
+        warming_up = self.warming_up
+        seen, metrics = self.agent.update_model(rows, terms)
+        if warming_up:
+            return metrics
+        return metrics | self.agent.update_behaviour(seen.state.flat(), extra=critic_terms, penalty=penalty)
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "world_model_updates": self.agent.model_updates,
+            "behaviour_updates": self.agent.behaviour_updates,
+            "source_updates": 0,
+            "source_env_steps": 0,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"agent": self.agent.state_dict(), "batches": self.batches.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.agent.load_state_dict(state["agent"])
+        self.batches.load_state_dict(state["batches"])

@@ -1,0 +1,127 @@
+"""Source agents: pretrained online once per task, preset and seed, and shared by every run that starts from them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from coworld_bench.config import Config, merge, override, resolve
+from coworld_bench.data.staging import Staging
+from coworld_bench.devices import choose_device
+from coworld_bench.envs import domain_of
+from coworld_bench.files import atomic, digest_of, read_json, write_json
+from coworld_bench.methods import SourceAgent
+from coworld_bench.online import OnlineAgent
+from coworld_bench.paths import data_home
+from coworld_bench.provenance import git_state, machine, packages
+from coworld_bench.recipes import recipe
+from coworld_bench.tasks import Domain, EnvSpec, find_task
+
+Observe = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """Which source agent: `model` are the target's world-model settings, which both agents must share."""
+
+    task: str
+    preset: str
+    seed: int
+    action_input: int
+    model: Mapping[str, Any]
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Config:
+        suite = find_task(self.task).suite
+        settings = override(resolve(self.preset, suite), recipe(self.task, self.preset).options)
+        settings = override(settings, self.options)
+        return Config.model_validate(merge(settings.model_dump(), {"model": dict(self.model)}))
+
+    @property
+    def env(self) -> EnvSpec:
+        env = self.config.env
+        return EnvSpec(self.task, action_repeat=env.action_repeat, profile=env.profile)
+
+    @property
+    def digest(self) -> str:
+        parts = self.config.to_dict()
+        trained_by = {name: parts[name] for name in ("env", "model", "behaviour", "optimiser", "batch", "online")}
+        return digest_of([self.env.to_dict(), trained_by, self.seed, self.action_input])
+
+    def folder(self, data: Path | None = None) -> Path:
+        suite, name = self.env.task.split("/")
+        return data_home(data) / "sources" / f"{suite}-{name}-{self.preset}-s{self.seed}-{self.digest[:10]}"
+
+    def ready(self, data: Path | None = None) -> bool:
+        return (self.folder(data) / "source.json").is_file()
+
+    def open(self, data: Path | None = None) -> SourceAgent:
+        """The agent as a method receives it; it must be ready."""
+        return SourceAgent(domain_of(self.env), self.config, self.seed, self.action_input, self.folder(data))
+
+    def card(self, data: Path | None = None) -> dict[str, Any]:
+        """What a result says of the agent it started from."""
+        made = read_json(self.folder(data) / "source.json")
+        return {"task": self.env.task, "digest": self.digest, "return_mean": made["return_mean_last"]}
+
+
+def pretrain_source(
+    spec: SourceSpec, data: Path | None = None, device: str = "auto", observe: Observe | None = None
+) -> Path:
+    """Train the source agent online for `online.source_env_steps`, unless it is there; returns its folder.
+
+    An interrupted training is begun again: it is short."""
+    folder = spec.folder(data)
+    if spec.ready(data):
+        return folder
+    domain: Domain = domain_of(spec.env)
+    with Staging(folder / "episodes") as staging:
+        staging.truncate(0)
+        online = OnlineAgent(domain, spec.config, spec.seed, staging, choose_device(device), spec.action_input)
+        try:
+            returns = [ret for ret in train_online(online, spec.config.online.source_env_steps, observe)]
+        finally:
+            online.close()
+        buffer = io.BytesIO()
+        torch.save(online.state_dict(), buffer)
+        with atomic(folder / "agent.pt") as file:
+            file.write(buffer.getvalue())
+        write_json(folder / "source.json", describe(spec, online, returns))
+    return folder
+
+
+def train_online(online: OnlineAgent, env_steps: int, observe: Observe | None = None) -> list[float]:
+    """Prefill, then act and learn until `env_steps` are collected; returns every episode's return."""
+    returns = []
+    while online.env_steps < env_steps or not online.prefilled:
+        episode = online.agent_episode()[0] if online.prefilled else online.prefill_episode()
+        returns.append(episode.ret)
+        if observe is not None:
+            progress = {"env_steps": online.env_steps, "env_steps_total": env_steps, "updates": online.updates}
+            observe(progress | {"episode_return": episode.ret})
+    return returns
+
+
+def describe(spec: SourceSpec, online: OnlineAgent, returns: list[float]) -> dict[str, Any]:
+    return {
+        "task": spec.env.task,
+        "preset": spec.preset,
+        "seed": spec.seed,
+        "digest": spec.digest,
+        "config": spec.config.to_dict(),
+        "env": spec.env.to_dict(),
+        "env_steps": online.env_steps,
+        "updates": online.updates,
+        "returns": returns,
+        "return_mean_last": float(np.mean(returns[-5:])),
+        "versions": packages(),
+        "commit": git_state(),
+        "machine": machine(),
+    }
