@@ -1,8 +1,9 @@
-"""What a number must be seen beside: a random policy, the best constant action, an untrained agent.
+"""What a number must be seen beside: a random policy, the best constant action, an untrained agent, a scripted policy.
 
-Neither of the first two sees anything, so they are played without rendering. The constant action is searched: candidates
-on a grid and at random, the best few played again on fresh episodes, the best of those reported; with no local search, so
-it is a lower bound on what a constant can do.
+All but the untrained agent look at no picture, so they are played without rendering. The constant action is searched:
+candidates on a grid and at random, the best few played again on fresh episodes, the best of those reported; with no local
+search, so it is a lower bound on what a constant can do. The scripted policy reads the simulator's state; reference
+returns are made from it and from the best constant.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from coworld_bench.config import Config, override, resolve
 from coworld_bench.devices import choose_device
 from coworld_bench.dreamer import AgentSpec, DreamerAgent
 from coworld_bench.envs import domain_of, make_env
+from coworld_bench.envs.experts import scripted_policy
 from coworld_bench.evaluation import Record, evaluator, mean_return, play
 from coworld_bench.files import digest_of, read_json, write_json
 from coworld_bench.paths import runs_home
@@ -30,7 +32,7 @@ from coworld_bench.tasks import Domain, EnvSpec, find_task
 Observe = Callable[[dict[str, Any]], None]
 SEARCH = {  # candidates, episodes each, how many are played again, on how many episodes; random and untrained episodes
     "paper": (200, 3, 3, 20, 50, 10),
-    "quick": (100, 2, 3, 20, 50, 10),
+    "quick": (60, 2, 2, 12, 30, 8),
     "smoke": (4, 1, 1, 2, 2, 1),
 }
 
@@ -61,6 +63,7 @@ def measure_anchors(
     try:
         found["random"] = summary(play_random(blind, random_episodes))
         found["constant"] = best_constant(blind, candidates, tries, finalists, episodes)
+        found |= play_scripted(blind, episodes)
     finally:
         blind.close()
     found["untrained"] = summary(play_untrained(domain_of(env), config, untrained_episodes, choose_device(device)))
@@ -84,6 +87,15 @@ def play_random(env: gymnasium.Env, episodes: int) -> list[Record]:
 
 def sample(env: gymnasium.Env, rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
+
+
+def play_scripted(env: gymnasium.Env, episodes: int) -> dict[str, Any]:
+    """The suite's scripted policy, where it has one."""
+    policy = scripted_policy(env.unwrapped.env_spec)
+    if policy is None:
+        return {}
+    records = [play(env, lambda _: policy(env), episode_seed("anchor", 4, index))[0] for index in range(episodes)]
+    return {"scripted": summary(records)}
 
 
 def best_constant(

@@ -14,10 +14,10 @@ import torch
 from coworld_bench.config import Config, override, resolve
 from coworld_bench.data.build import build
 from coworld_bench.data.dataset import dataset_folder, dataset_id, open_dataset
-from coworld_bench.data.minari import export_minari
+from coworld_bench.data.minari import export_minari, minari_root
 from coworld_bench.data.staging import Staging
 from coworld_bench.devices import choose_device
-from coworld_bench.envs import domain_of, gl_info
+from coworld_bench.envs import check_task, domain_of, gl_info
 from coworld_bench.errors import UsageError, unknown
 from coworld_bench.evaluation import Evaluator, evaluator
 from coworld_bench.files import digest_of
@@ -26,7 +26,7 @@ from coworld_bench.online import OnlineAgent
 from coworld_bench.paths import data_home
 from coworld_bench.provenance import git_state, machine, packages
 from coworld_bench.recipes import Reference, need_reference, recipe
-from coworld_bench.tasks import EnvSpec, find_task
+from coworld_bench.tasks import EnvSpec
 from coworld_bench.training import save
 
 Observe = Callable[[dict[str, Any]], None]
@@ -93,7 +93,7 @@ def plan_collection(
     Raises UsageError for a name that does not exist or a task without a reference return."""
     if quality not in QUALITIES:
         raise unknown("quality", quality, QUALITIES)
-    found = find_task(task)
+    found = check_task(task)
     config = resolve(preset, found.suite)
     pinned = recipe(found.id, preset)
     config = override(override(config, pinned.options), options or {})
@@ -136,7 +136,7 @@ def collect(
         _collect(spec, folder, data_home(data), choose_device(device), resume, force, observe)
     dataset = open_dataset(folder)
     if format == "minari":
-        folder = export_minari(dataset, out)
+        folder = minari_root(out) / export_minari(dataset, out)
     fired = bool(dataset.card["quality"]["fired"])
     return Collected(dataset.id, folder, dataset.fingerprint, fired, dataset.episodes, float(dataset.returns.mean()))
 
@@ -235,7 +235,7 @@ def at_work(spec: CollectSpec, work: Path, device: str, observe: Observe | None)
 
 def make_card(spec: CollectSpec, online: OnlineAgent, curve: list[dict[str, Any]], fired: bool) -> dict[str, Any]:
     """Who the dataset is: what was asked, the evidence for its quality, and what made it."""
-    share = QUALITIES[spec.quality]
+    share = "a third of" if spec.quality == "medium-replay" else "all of"
     return {
         "dataset_id": spec.id,
         "task": spec.task,
@@ -244,7 +244,7 @@ def make_card(spec: CollectSpec, online: OnlineAgent, curve: list[dict[str, Any]
         "env_spec": spec.env.to_dict(),
         "quality": {
             "label": spec.quality,
-            "rule": f"all experience up to the first evaluation whose mean reaches {share:.3g} of the reference return",
+            "rule": f"all experience up to the first evaluation whose mean reaches {share} the reference return",
             "reference": spec.reference.value,
             "reference_how": spec.reference.how,
             "threshold": spec.threshold,
@@ -254,5 +254,6 @@ def make_card(spec: CollectSpec, online: OnlineAgent, curve: list[dict[str, Any]
         "recipe": spec.recipe | {"options": {key: str(value) for key, value in spec.options.items()}},
         "policy": {"algo": "DreamerV2", "config_digest": digest_of(spec.config.to_dict()), "updates": online.updates},
         "provenance": {"packages": packages(), "git": git_state(), "gl": gl_info(), "machine": machine()},
+        "has_success": online.env.unwrapped.has_success,
         "license": "CC-BY-4.0",
     }

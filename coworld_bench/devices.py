@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
 from coworld_bench.errors import NotUsable, unknown
@@ -11,16 +12,28 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def choose_device(name: str = "auto") -> str:
-    """`cpu` or `cuda`; `auto` takes CUDA where there is one. Raises NotUsable when CUDA is asked for and missing."""
+    """`cpu` or `cuda`, made ready; `auto` takes CUDA where there is one.
+
+    Raises NotUsable when CUDA is asked for and missing."""
     import torch
 
     if name not in ("auto", "cpu", "cuda"):
         raise unknown("device", name, ("auto", "cpu", "cuda"))
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise NotUsable("--device cuda was asked for, but PyTorch finds no CUDA device; use --device cpu")
-    return name
+    if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
+        return "cuda"
+    prepare_cpu()
+    return "cpu"
+
+
+def prepare_cpu() -> None:
+    """One thread, unless OMP_NUM_THREADS says otherwise: runs share a machine as processes, and sums keep their order."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    keep_freed_memory()
 
 
 def describe_device(device: str) -> str:

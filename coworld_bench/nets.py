@@ -7,6 +7,8 @@ Both encoders end in 32 * depth or 1024 features after an ELU, the vector that s
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,7 +21,7 @@ PATCH, GRID = 8, 8  # a 64-pixel image is 8 x 8 patches of 8 x 8 pixels
 def mlp(inputs: int, units: int, layers: int, outputs: int) -> nn.Sequential:
     """`layers` hidden layers of `units` with ELU, then a linear one."""
     sizes = [inputs] + [units] * layers
-    hidden = [part for a, b in zip(sizes, sizes[1:], strict=False) for part in (nn.Linear(a, b), nn.ELU())]
+    hidden = [part for a, b in itertools.pairwise(sizes) for part in (nn.Linear(a, b), nn.ELU())]
     return nn.Sequential(*hidden, nn.Linear(sizes[-1], outputs))
 
 
@@ -32,7 +34,7 @@ class CnnEncoder(nn.Module):
     def __init__(self, depth: int) -> None:
         super().__init__()
         channels = [3, depth, 2 * depth, 4 * depth, 8 * depth]
-        self.layers = nn.ModuleList(nn.Conv2d(a, b, 4, 2) for a, b in zip(channels, channels[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, 4, 2) for a, b in itertools.pairwise(channels))
         self.size = 32 * depth  # 2 x 2 x 8 depth
 
     def pixels(self, image: Tensor) -> Tensor:

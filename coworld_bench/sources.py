@@ -20,7 +20,6 @@ from coworld_bench.methods import SourceAgent
 from coworld_bench.online import OnlineAgent
 from coworld_bench.paths import data_home
 from coworld_bench.provenance import git_state, machine, packages
-from coworld_bench.recipes import recipe
 from coworld_bench.tasks import Domain, EnvSpec, find_task
 
 Observe = Callable[[dict[str, Any]], None]
@@ -40,8 +39,7 @@ class SourceSpec:
     @property
     def config(self) -> Config:
         suite = find_task(self.task).suite
-        settings = override(resolve(self.preset, suite), recipe(self.task, self.preset).options)
-        settings = override(settings, self.options)
+        settings = override(resolve(self.preset, suite), self.options)
         return Config.model_validate(merge(settings.model_dump(), {"model": dict(self.model)}))
 
     @property

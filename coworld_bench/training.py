@@ -16,16 +16,25 @@ from coworld_bench.config import Config, Settings, override, resolve
 from coworld_bench.data.dataset import Dataset, dataset_folder, dataset_id, open_dataset
 from coworld_bench.devices import choose_device, describe_device
 from coworld_bench.dreamer import AgentSpec, Metrics, read_metrics
-from coworld_bench.envs import domain_of
+from coworld_bench.envs import check_task, domain_of
 from coworld_bench.errors import DatasetError, UsageError
 from coworld_bench.evaluation import PROTOCOL, Evaluator, evaluator, mean_return, score
-from coworld_bench.files import append_line, atomic, digest_of, read_json, read_lines, sha256_file, write_json, write_text
+from coworld_bench.files import (
+    append_line,
+    atomic,
+    digest_of,
+    read_json,
+    read_lines,
+    sha256_file,
+    write_json,
+    write_text,
+)
 from coworld_bench.folders import clear_folder
 from coworld_bench.methods import Job, Learner, Method, load_method
 from coworld_bench.paths import runs_home
 from coworld_bench.provenance import git_state, machine, packages
 from coworld_bench.sources import SourceSpec
-from coworld_bench.tasks import Domain, EnvSpec, find_task
+from coworld_bench.tasks import Domain, EnvSpec
 
 Observe = Callable[[dict[str, Any]], None]
 SCHEMA = 1
@@ -46,8 +55,8 @@ class RunSpec:
     def plan(self) -> PlannedRun:
         """Everything but the dataset's fingerprint. Raises UsageError for anything that does not exist."""
         method = load_method(self.method)
-        target = find_task(self.target)
-        sources = tuple(find_task(source).id for source in self.sources)[: method.sources]
+        target = check_task(self.target)
+        sources = tuple(check_task(source).id for source in self.sources)[: method.sources]
         if len(sources) < method.sources:
             raise UsageError(f"{method.name} needs {method.sources} source task(s); give --source suite/task")
         own = {key: value for key, value in self.options.items() if key.startswith(f"{method.name}.")}
@@ -124,7 +133,7 @@ class ResolvedRun:
             "method_file": sha256_file(Path(spec.method).expanduser()) if spec.method.endswith(".py") else None,
             "target": planned.env.task,
             "env": planned.env.to_dict(),
-            "sources": [source.digest for source in planned.source_specs()],
+            "source_digests": [source.digest for source in planned.source_specs()],
             "seed": spec.seed,
             "preset": spec.preset,
             "config": planned.config.to_dict(),
@@ -192,7 +201,7 @@ class Run:
     def finish(self) -> dict[str, Any]:
         """Train to the end, evaluating on the way; writes and returns the result."""
         write_json(self.folder / "config.json", self.resolved.config)
-        learner = self._make_learner()
+        learner = self.make_learner()
         domain, behaviour = self.resolved.dataset.domain, self.config.behaviour
         scale = AgentSpec.of(domain, self.config).reward_scale
         with evaluator(self.planned.env, scale, behaviour.discount) as judge:
@@ -201,7 +210,7 @@ class Run:
         write_json(self.folder / "result.json", result)
         return result
 
-    def _make_learner(self) -> Learner:
+    def make_learner(self) -> Learner:
         checkpoint = self.folder / "checkpoints" / "last.pt"
         if not checkpoint.is_file():
             clear_folder(self.folder / "scratch")

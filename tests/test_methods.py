@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from conftest import striped_episode
+
 from coworld_bench.config import Config, override
 from coworld_bench.coworld import Block, CoWorld, CoWorldSettings, schedule
 from coworld_bench.data.memory import EpisodeMemory

@@ -1,0 +1,86 @@
+"""Single runs with friendly signatures: what `coworld_bench.train` and `coworld_bench.evaluate` are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from coworld_bench.bench.claims import claimed
+from coworld_bench.errors import UsageError, unknown
+from coworld_bench.files import read_json
+from coworld_bench.paths import data_home, runs_home
+from coworld_bench.reevaluation import evaluate_run
+from coworld_bench.sources import pretrain_source
+from coworld_bench.training import RunSpec
+from coworld_bench.training import train as train_run
+
+Observe = Callable[[dict[str, Any]], None]
+
+
+def train(
+    method: str,
+    target: str,
+    source: str | Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    preset: str = "quick",
+    quality: str = "medium-replay",
+    options: Mapping[str, str] | None = None,
+    data: Path | str | None = None,
+    runs: Path | str | None = None,
+    device: str = "auto",
+    force: bool = False,
+    observe: Observe | None = None,
+) -> dict[str, Any]:
+    """One run: its result, as it is stored in `runs`/<run>/result.json; a finished run is read, not done again.
+
+    >>> result = train("coworld", "metaworld/window_close", "metaworld/drawer_close")  # doctest: +SKIP
+    >>> result["score"]["mean"]  # doctest: +SKIP
+    4012.3
+
+    `method` is a shipped name or the path of a method file; a source agent that is missing is trained first. Raises
+    UsageError for a name or setting that does not exist, and DatasetError where the target's dataset is missing."""
+    sources = (source,) if isinstance(source, str) else tuple(source or ())
+    spec = RunSpec(method, target, sources, seed, preset, quality, dict(options or {}))
+    resolved, home = spec.resolve(data_home(data)), data_home(data)
+    store = runs_home(runs)
+    if (store / resolved.id / "result.json").is_file() and not force:
+        return read_json(store / resolved.id / "result.json")
+    for needed in resolved.planned.source_specs():
+        with claimed(home, needed.folder(home).name):
+            pretrain_source(needed, home, device, about_source(observe))
+    with claimed(store, resolved.id):
+        return train_run(spec, data=home, runs=store, device=device, force=force, observe=observe)
+
+
+def about_source(observe: Observe | None) -> Observe | None:
+    """Says which part of the work the progress is of."""
+    return None if observe is None else lambda progress: observe(progress | {"part": "source agent"})
+
+
+def evaluate(
+    run: Path | str,
+    *,
+    episodes: int = 10,
+    method: str | None = None,
+    runs: Path | str | None = None,
+    data: Path | str | None = None,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """The final policy of a finished run, played again for `episodes` episodes; the stored result is left as it is.
+
+    `run` is a run's folder, or its name in the store `runs`; `method` the file of a user's own method. Raises UsageError
+    for a run that is not there."""
+    if episodes < 1:
+        raise UsageError(f"episodes must be at least 1; got {episodes}")
+    folder = find_run(run, runs_home(runs))
+    return evaluate_run(folder, episodes=episodes, method=method, data=data_home(data), device=device)
+
+
+def find_run(run: Path | str, store: Path) -> Path:
+    """The folder of a finished run. Raises UsageError, with the nearest names, where there is none."""
+    for folder in (Path(run).expanduser(), store / run):
+        if (folder / "result.json").is_file():
+            return folder
+    raise unknown("finished run", str(run), [path.parent.name for path in store.glob("*/result.json")])

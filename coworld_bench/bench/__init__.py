@@ -1,0 +1,1 @@
+"""A plan, turned into runs, done by an executor, stored as results."""

@@ -1,0 +1,229 @@
+"""A plan turned into jobs: the runs that are asked for, and the datasets, source agents and anchors they need.
+
+Everything is made once and everything that is there is reused. Datasets are made by their recipes: of the user's options
+only those of the environment reach them, since a run must be evaluated where its data came from.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from coworld_bench.anchors import anchors_path
+from coworld_bench.bench.estimates import estimate_job, estimate_train
+from coworld_bench.bench.executor import Job
+from coworld_bench.collecting import plan_collection
+from coworld_bench.data.dataset import dataset_folder
+from coworld_bench.errors import OK, SOME_FAILED, UsageError, unknown
+from coworld_bench.methods import load_method, method_names
+from coworld_bench.plans import Cell, Plan
+from coworld_bench.seeding import MAX_SEED
+from coworld_bench.sources import SourceSpec
+from coworld_bench.tasks import find_task
+from coworld_bench.training import PlannedRun, ResolvedRun, RunSpec
+
+NOT_FIRED = (OK, SOME_FAILED)  # `collect` ends with 1 when its rule did not fire; the dataset is kept and says so
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where things lie and what computes."""
+
+    data: Path
+    runs: Path
+    device: str = "cpu"
+
+    def words(self) -> dict[str, str]:
+        """The same for another process."""
+        return {"data": str(self.data.resolve()), "runs": str(self.runs.resolve()), "device": self.device}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What of a plan is to be run."""
+
+    plan: Plan
+    preset: str
+    methods: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    seeds: tuple[int, ...]
+    options: Mapping[str, str] = field(default_factory=dict)
+    force: bool = False
+
+
+def select(
+    plan: Plan,
+    preset: str,
+    methods: list[str] | None = None,
+    targets: list[str] | None = None,
+    seeds: list[int] | None = None,
+    options: Mapping[str, str] | None = None,
+    force: bool = False,
+) -> Selection:
+    """The chosen part of a plan; what is not chosen is the plan's. Raises UsageError for a name that does not exist."""
+    chosen = tuple(dict.fromkeys(methods or plan.methods))
+    names = {load_method(method).name for method in chosen}
+    settings = plan.options_of(preset) | dict(options or {})
+    check_prefixes(settings, names)
+    wanted = tuple(dict.fromkeys(seeds)) if seeds else plan.seeds_of(preset)
+    for seed in wanted:
+        if not 0 <= seed < MAX_SEED:
+            raise UsageError(f"a seed must be in [0, {MAX_SEED}); got {seed}")
+    return Selection(plan, preset, chosen, select_cells(plan, targets), wanted, settings, force)
+
+
+def select_cells(plan: Plan, targets: list[str] | None) -> tuple[Cell, ...]:
+    """The cells of these targets, each given as `suite/task`, as the task alone or as its paper code."""
+    if not targets:
+        return plan.cells
+    names = {}
+    for cell in plan.cells:
+        task = find_task(cell.target)
+        names |= {task.id: task.id, task.name: task.id, task.code: task.id}
+    chosen = set()
+    for target in targets:
+        name = names.get(target.strip()) or names.get(target.strip().replace("-", "_"))
+        if name is None:
+            raise unknown(f"target in plan {plan.name}:", target, {cell.target for cell in plan.cells})
+        chosen.add(name)
+    return tuple(cell for cell in plan.cells if cell.target in chosen)
+
+
+def check_prefixes(options: Mapping[str, str], methods: set[str]) -> None:
+    """Raises UsageError for an option of a method that takes no part: it would change nothing."""
+    for key in options:
+        prefix = key.split(".")[0]
+        if prefix in method_names() and prefix not in methods:
+            raise UsageError(f"option {key} is of method {prefix}, which takes no part; chosen: {', '.join(methods)}")
+
+
+def plan_jobs(selection: Selection, place: Place) -> list[Job]:
+    """Every job of a selection, needs first. Raises UsageError or DatasetError for all that can be known to be wrong."""
+    jobs: dict[str, Job] = {}
+    for cell in selection.cells:
+        for seed in selection.seeds:
+            for method in selection.methods:
+                for job in run_jobs(run_spec(selection, cell, method, seed), place, selection.force):
+                    jobs.setdefault(job.key, job)
+        anchors = anchors_job(cell.target, selection.preset, place)
+        jobs.setdefault(anchors.key, anchors)
+    return list(jobs.values())
+
+
+def run_spec(selection: Selection, cell: Cell, method: str, seed: int) -> RunSpec:
+    sources = (cell.source,) if cell.source else ()
+    quality, options = selection.plan.quality, dict(selection.options)
+    if method.endswith(".py"):
+        method = str(Path(method).expanduser().resolve())
+    spec = RunSpec(method, cell.target, sources, seed, selection.preset, quality, options)
+    return replace(spec, sources=spec.plan().sources)
+
+
+def run_jobs(spec: RunSpec, place: Place, force: bool = False) -> list[Job]:
+    """A run and what it needs, needs first."""
+    planned = spec.plan()
+    dataset = collect_job(planned, place)
+    sources = [source_job(source, place) for source in planned.source_specs()]
+    needs = tuple(job.key for job in (dataset, *sources))
+    return [dataset, *sources, train_job(planned, needs, place, force)]
+
+
+def collect_job(planned: PlannedRun, place: Place) -> Job:
+    spec = planned.spec
+    options = {key: value for key, value in spec.options.items() if key.startswith("env.")}
+    folder = dataset_folder(place.data, planned.dataset_id)
+    there = (folder / "manifest.json").is_file()
+    if not there:
+        plan_collection(planned.env.task, spec.quality, spec.preset, options=options)
+    asked = {"task": planned.env.task, "quality": spec.quality, "preset": spec.preset, "options": options}
+    return Job(
+        "collect",
+        f"collect {planned.dataset_id}",
+        worker("collect", asked, place),
+        (folder / "manifest.json").is_file,
+        lambda: place.runs / "logs" / f"collect-{planned.dataset_id.replace('/', '-')}.log",
+        estimate_s=estimate_job("collect", spec.preset),
+        accepts=NOT_FIRED,
+    )
+
+
+def source_job(spec: SourceSpec, place: Place) -> Job:
+    name = spec.folder(place.data).name
+    return Job(
+        "source",
+        f"source {name}",
+        worker("source", {"spec": asdict(spec)}, place),
+        lambda: spec.ready(place.data),
+        lambda: place.runs / "logs" / f"source-{name}.log",
+        estimate_s=estimate_job("source", spec.preset),
+    )
+
+
+def anchors_job(task: str, preset: str, place: Place) -> Job:
+    path = anchors_path(task, preset, place.runs)
+    return Job(
+        "anchors",
+        f"anchors {task} {preset}",
+        worker("anchors", {"task": task, "preset": preset}, place),
+        path.is_file,
+        lambda: place.runs / "logs" / f"anchors-{path.stem}.log",
+        estimate_s=estimate_job("anchors", preset),
+    )
+
+
+def train_job(planned: PlannedRun, needs: tuple[str, ...], place: Place, force: bool) -> Job:
+    spec = planned.spec
+    files = RunFiles(spec, place, needs_dataset=dataset_folder(place.data, planned.dataset_id))
+    origin = f" from {', '.join(planned.sources)}" if planned.sources else ""
+    return Job(
+        "train",
+        f"train {spec.method} {planned.env.task}{origin} seed {spec.seed}",
+        worker("train", {"spec": asdict(spec), "force": force}, place),
+        files.finished,
+        lambda: files.folder / "stderr.log",
+        needs,
+        estimate_train(planned.method.name, spec.preset, place.runs),
+        again=force,
+        identity={
+            "method": planned.method.name,
+            "label": planned.method.label,
+            "target": planned.env.task,
+            "sources": list(planned.sources),
+            "seed": spec.seed,
+            "preset": spec.preset,
+            "quality": spec.quality,
+            "options": dict(spec.options),
+        },
+    )
+
+
+@dataclass
+class RunFiles:
+    """Where a run lies: its folder carries the digest of its dataset, so it is known once that is there."""
+
+    spec: RunSpec
+    place: Place
+    needs_dataset: Path
+
+    @cached_property
+    def resolved(self) -> ResolvedRun:
+        return self.spec.resolve(self.place.data)
+
+    @property
+    def folder(self) -> Path:
+        return self.place.runs / self.resolved.id
+
+    def finished(self) -> bool:
+        there = (self.needs_dataset / "manifest.json").is_file()
+        return there and (self.folder / "result.json").is_file()
+
+
+def worker(kind: str, asked: Mapping[str, Any], place: Place) -> tuple[str, ...]:
+    """The command line of a job's process."""
+    document = {"kind": kind, **asked, "place": place.words()}
+    return (sys.executable, "-m", "coworld_bench.bench.worker", json.dumps(document, sort_keys=True))

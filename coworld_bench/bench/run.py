@@ -1,0 +1,219 @@
+"""`run`: a plan in, finished results and their report out. What is finished is skipped, what was killed goes on."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from coworld_bench.bench.board import PlainBoard, board
+from coworld_bench.bench.estimates import estimate_all, words
+from coworld_bench.bench.executor import Executor, Job, Outcome
+from coworld_bench.bench.jobs import Place, Selection, plan_jobs, select
+from coworld_bench.config import PRESETS
+from coworld_bench.devices import choose_device
+from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, UsageError, unknown
+from coworld_bench.files import write_json
+from coworld_bench.paths import data_home, runs_home
+from coworld_bench.plans import Plan, load_plan
+from coworld_bench.reporting import report, table_text
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+NOUNS = {
+    "collect": ("dataset", "datasets"),
+    "source": ("source agent", "source agents"),
+    "anchors": ("set of anchors", "sets of anchors"),
+}
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a `run` did. `outcomes` by job, `before` the runs that were finished already, `tables` ready to print."""
+
+    plan: str
+    preset: str
+    runs: int
+    before: int
+    jobs: tuple[Job, ...]
+    estimate_s: float | None
+    outcomes: Mapping[str, Outcome] = field(default_factory=dict)
+    interrupted: bool = False
+    wall_s: float = 0.0
+    tables: str = ""
+    report: tuple[Path, ...] = ()
+
+    @property
+    def failed(self) -> dict[str, Outcome]:
+        """The jobs that crashed or could not start."""
+        return {key: outcome for key, outcome in self.outcomes.items() if outcome.state in ("failed", "not started")}
+
+    @property
+    def exit_code(self) -> int:
+        if self.interrupted:
+            return INTERRUPTED
+        return SOME_FAILED if self.failed else OK
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as one JSON document."""
+        return {
+            "schema": 1,
+            "plan": self.plan,
+            "preset": self.preset,
+            "runs": self.runs,
+            "finished_before": self.before,
+            "estimate_s": self.estimate_s,
+            "jobs": [self._job_words(job) for job in self.jobs],
+            "interrupted": self.interrupted,
+            "wall_s": round(self.wall_s, 1),
+            "report": [str(path) for path in self.report],
+        }
+
+    def _job_words(self, job: Job) -> dict[str, Any]:
+        words: dict[str, Any] = {"job": job.key, "kind": job.kind, "needs": list(job.needs), "estimate_s": job.estimate_s}
+        if job.key in self.outcomes:
+            outcome = self.outcomes[job.key]
+            words |= {"state": outcome.state, "note": outcome.note, "seconds": round(outcome.seconds, 1)}
+        return words
+
+
+def run(
+    plan: str | Plan,
+    preset: str = "quick",
+    *,
+    methods: Sequence[str] | None = None,
+    targets: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    jobs: int | None = None,
+    dry_run: bool = False,
+    force: bool = False,
+    runs: Path | str | None = None,
+    data: Path | str | None = None,
+    device: str = "auto",
+    options: Mapping[str, str] | None = None,
+    quiet: bool = False,
+) -> RunSummary:
+    """Do every run of a plan that is not finished, with the datasets, source agents and anchors it needs, and report.
+
+    `methods`, `targets` and `seeds` choose a part of the plan, `jobs` how many processes work at a time (default: a
+    core each, or one per GPU), `force` does finished runs again, `dry_run` only plans. Progress goes to stderr.
+    Raises UsageError, DatasetError or NotUsable before any work where something asked for cannot be."""
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS, "coworld-bench list presets")
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs must be at least 1; got {jobs}")
+    found = load_plan(plan) if isinstance(plan, str) else plan
+    chosen = select(found, preset, listed(methods), listed(targets), listed(seeds), options, force)
+    place = Place(data_home(data), runs_home(runs), choose_device(device))
+    slots = make_slots(place.device, jobs)
+    summary = plan_summary(chosen, place, len(slots))
+    with board(len(summary.jobs), quiet) as shown:
+        for line in announcement(summary, len(slots)):
+            shown.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if dry_run:
+            return summary
+        check_rendering(chosen, summary)
+        summary = execute(summary, slots, shown, place)
+    return summary if summary.interrupted else with_report(summary, found, place, chosen.options if options else None)
+
+
+def listed(values: Sequence[Any] | None) -> list[Any] | None:
+    return list(values) if values is not None else None
+
+
+def make_slots(device: str, jobs: int | None) -> list[dict[str, str]]:
+    """What each process that works at the same time adds to its environment."""
+    if device != "cuda":
+        return [dict.fromkeys(THREADS, "1") for _ in range(jobs or len(os.sched_getaffinity(0)))]
+    gpus = visible_gpus()
+    return [{"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} for index in range(jobs or len(gpus))]
+
+
+def visible_gpus() -> list[str]:
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(index) for index in range(torch.cuda.device_count())]
+
+
+def plan_summary(chosen: Selection, place: Place, slots: int) -> RunSummary:
+    """What is to be done: the jobs that are not finished, and what is."""
+    jobs = plan_jobs(chosen, place)
+    open_jobs = tuple(job for job in jobs if job.again or not job.finished())
+    trains = [job for job in jobs if job.kind == "train"]
+    before = sum(job not in open_jobs for job in trains)
+    needed = needed_jobs(open_jobs)
+    return RunSummary(chosen.plan.name, chosen.preset, len(trains), before, needed, estimate_all(needed, slots))
+
+
+def needed_jobs(open_jobs: tuple[Job, ...]) -> tuple[Job, ...]:
+    """Without the datasets and source agents that no open run needs."""
+    needed = {need for job in open_jobs for need in job.needs}
+    return tuple(job for job in open_jobs if job.kind in ("train", "anchors") or job.key in needed)
+
+
+def announcement(summary: RunSummary, slots: int) -> list[str]:
+    """How much there is to do and how long it takes, in words."""
+    made = [count(summary.jobs, kind, *nouns) for kind, nouns in NOUNS.items()]
+    made = [text for text in made if text]
+    first = f"{summary.plan} (preset {summary.preset}): {summary.runs} runs, {summary.before} finished already"
+    if not summary.jobs:
+        return [f"{first}; nothing to do"]
+    also = f"; also to make: {', '.join(made)}" if made else ""
+    return [first + also, f"{words(summary.estimate_s)}, {slots} at a time"]
+
+
+def count(jobs: Sequence[Job], kind: str, one: str, many: str) -> str:
+    number = sum(job.kind == kind for job in jobs)
+    return f"{number} {one if number == 1 else many}" if number else ""
+
+
+def check_rendering(chosen: Selection, summary: RunSummary) -> None:
+    """Raises NotUsable now, rather than in every job, where a simulator cannot draw."""
+    if summary.jobs and any(not cell.target.startswith("toy/") for cell in chosen.cells):
+        from coworld_bench.envs import check_opengl
+
+        check_opengl()
+
+
+def execute(summary: RunSummary, slots: list[dict[str, str]], shown: PlainBoard, place: Place) -> RunSummary:
+    """The summary with the outcome of every job."""
+    began = time.monotonic()
+    executor = Executor(slots, Recorder(shown, place))
+    outcomes = executor.run(summary.jobs)
+    return replace(summary, outcomes=outcomes, interrupted=executor.interrupted, wall_s=time.monotonic() - began)
+
+
+class Recorder:
+    """Keeps a crashed run's error beside it, where the report finds it, and passes everything on to the board."""
+
+    def __init__(self, shown: PlainBoard, place: Place) -> None:
+        self.shown, self.place = shown, place
+
+    def started(self, job: Job) -> None:
+        if job.kind == "train":
+            (job.log().parent / "failed.json").unlink(missing_ok=True)
+        self.shown.started(job)
+
+    def progressed(self, job: Job, progress: Mapping[str, Any]) -> None:
+        self.shown.progressed(job, progress)
+
+    def ended(self, job: Job, outcome: Outcome) -> None:
+        if job.kind == "train" and outcome.state == "failed":
+            folder = job.log().parent
+            write_json(folder / "failed.json", {**job.identity, "run": folder.name, "error": outcome.note})
+        self.shown.ended(job, outcome)
+
+
+def with_report(summary: RunSummary, plan: Plan, place: Place, options: Mapping[str, str] | None) -> RunSummary:
+    """The summary with its tables and the files of its report; without them where the store holds nothing yet."""
+    try:
+        tables = table_text(plan, place.runs, summary.preset, options)
+        files = report([plan], place.runs, preset=summary.preset, options=options)
+    except UsageError as nothing:
+        if not summary.failed:
+            raise
+        return replace(summary, tables=f"no report: {nothing}")
+    return replace(summary, tables=tables, report=tuple(files))

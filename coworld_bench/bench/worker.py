@@ -1,0 +1,104 @@
+"""A job's process: `python -m coworld_bench.bench.worker '{"kind": "train", …}'`.
+
+Writes progress to stdout, one JSON object a line; whatever else is printed goes to stderr, which the executor keeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from coworld_bench.bench.claims import claimed
+from coworld_bench.data.lock import Busy
+from coworld_bench.devices import keep_freed_memory
+from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, STOPPED, UserError
+
+Observe = Callable[[dict[str, Any]], None]
+
+
+def main(document: str) -> int:
+    """Do one job; returns an exit code of `errors`."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
+    keep_freed_memory()
+    asked = json.loads(document)
+    try:
+        return KINDS[asked.pop("kind")](asked, progress_channel())
+    except Busy as busy:
+        print(f"waiting: {busy}", file=sys.stderr)
+        return STOPPED
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def progress_channel() -> Observe:
+    """Take stdout for progress and let everything that is printed go to stderr."""
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    return lambda progress: print(json.dumps(progress), file=channel)
+
+
+def do_collect(asked: Mapping[str, Any], observe: Observe) -> int:
+    from coworld_bench.collecting import collect, plan_collection
+    from coworld_bench.data.dataset import dataset_folder
+
+    place = asked["place"]
+    task, quality, preset, options = asked["task"], asked["quality"], asked["preset"], asked["options"]
+    data = Path(place["data"])
+    spec = plan_collection(task, quality, preset, options=options)
+    with claimed(data, spec.id.replace("/", "-")):
+        if (dataset_folder(data, spec.id) / "manifest.json").is_file():
+            return OK
+        made = collect(
+            task, quality, preset=preset, options=options, data=data, device=place["device"], resume=True, observe=observe
+        )
+    return OK if made.fired else SOME_FAILED
+
+
+def do_source(asked: Mapping[str, Any], observe: Observe) -> int:
+    from coworld_bench.sources import SourceSpec, pretrain_source
+
+    place = asked["place"]
+    spec, data = SourceSpec(**asked["spec"]), Path(place["data"])
+    with claimed(data, spec.folder(data).name):
+        pretrain_source(spec, data, place["device"], observe)
+    return OK
+
+
+def do_anchors(asked: Mapping[str, Any], observe: Observe) -> int:
+    from coworld_bench.anchors import anchors_path, measure_anchors
+
+    place, task, preset = asked["place"], asked["task"], asked["preset"]
+    runs = Path(place["runs"])
+    with claimed(runs, anchors_path(task, preset, runs).stem):
+        measure_anchors(task, preset, runs, device=place["device"], observe=observe)
+    return OK
+
+
+def do_train(asked: Mapping[str, Any], observe: Observe) -> int:
+    from coworld_bench.training import RunSpec, train
+
+    place = asked["place"]
+    spec = RunSpec(**asked["spec"] | {"sources": tuple(asked["spec"]["sources"])})
+    data, runs = Path(place["data"]), Path(place["runs"])
+    with claimed(runs, spec.resolve(data).id):
+        train(spec, data=data, runs=runs, device=place["device"], force=asked["force"], observe=observe)
+    return OK
+
+
+KINDS: dict[str, Callable[[Any, Observe], int]] = {
+    "collect": do_collect,
+    "source": do_source,
+    "anchors": do_anchors,
+    "train": do_train,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,89 @@
+"""The app, and what every verb has in common: errors are one sentence on stderr and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from difflib import get_close_matches
+from typing import Annotated
+
+import typer
+
+import coworld_bench
+from coworld_bench.cli import anchors, collect, doctor, evaluate, listing, report, run, train
+from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, USAGE, UserError
+
+VERBS = {
+    "collect": collect.collect,
+    "run": run.run,
+    "report": report.report,
+    "list": listing.list_,
+    "doctor": doctor.doctor,
+    "train": train.train,
+    "evaluate": evaluate.evaluate,
+    "anchors": anchors.anchors,
+}
+UsageMistake: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for a malformed command line
+
+app = typer.Typer(
+    name="coworld-bench",
+    help="Datasets and a benchmark harness for offline visual reinforcement learning with transfer from simulators.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for name, verb in VERBS.items():
+    app.command(name)(verb)
+
+
+def show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"coworld-bench {coworld_bench.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print it.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+) -> None:
+    """Datasets and a benchmark harness for offline visual RL with transfer from simulators."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns an exit code of `coworld_bench.errors`."""
+    given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    given = [word for word in given if word != "--debug"]  # accepted anywhere
+    try:
+        code = app(args=given, standalone_mode=False)
+        return code if isinstance(code, int) else OK
+    except UserError as error:
+        return fail(str(error), error.exit_code, debug)
+    except UsageMistake as error:
+        return fail(with_near_verb(error.format_message(), given), USAGE, debug)  # type: ignore[attr-defined]
+    except (KeyboardInterrupt, typer.Abort):
+        return fail("interrupted", INTERRUPTED, debug)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return OK
+    except Exception as error:
+        if debug:
+            raise
+        return fail(f"{type(error).__name__}: {error} (a fault of ours; --debug shows where)", SOME_FAILED, debug)
+
+
+def fail(sentence: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"error: {sentence}", file=sys.stderr)
+    return code
+
+
+def with_near_verb(message: str, given: list[str]) -> str:
+    """The message, with the nearest verb where the verb does not exist."""
+    word = next((word for word in given if not word.startswith("-")), "")
+    close = get_close_matches(word, VERBS, n=1) if word and word not in VERBS else []
+    text = message.strip().rstrip(".")
+    return f"{text}; did you mean {close[0]}?" if close and "did you mean" not in text.lower() else text

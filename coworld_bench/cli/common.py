@@ -1,0 +1,62 @@
+"""Options that several verbs have, and how they print."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coworld_bench.errors import UsageError
+
+Preset = Annotated[str, typer.Option(help="quick (two CPU cores), paper (one GPU a run), smoke (seconds, tests only).")]
+Quality = Annotated[str, typer.Option(help="medium-replay or medium-expert.")]
+Data = Annotated[
+    Path | None, typer.Option(help="Where datasets lie.  [default: $COWORLD_BENCH_DATA or ~/.coworld_bench/datasets]")
+]
+Runs = Annotated[Path | None, typer.Option(help="Where results lie.  [default: $COWORLD_BENCH_RUNS or ./runs]")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Options = Annotated[
+    list[str] | None, typer.Option("-o", "--option", metavar="KEY=VALUE", help="A setting; `list settings` has all.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Do finished work again.")]
+
+
+def show(text: str, document: Any, as_json: bool) -> None:
+    """Print for people, or for programs."""
+    typer.echo(json.dumps(document, indent=2, sort_keys=True, default=str) if as_json else text)
+
+
+def names(text: str | None) -> list[str] | None:
+    """`a,b` as a list; None where nothing was given."""
+    if text is None:
+        return None
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
+        raise UsageError(f"a list is written a,b,c; got {text!r}")
+    return found
+
+
+def numbers(text: str | None) -> list[int] | None:
+    """`0,2` or `0-2` or both, as a list. Raises UsageError for anything else."""
+    parts = names(text)
+    if parts is None:
+        return None
+    found: list[int] = []
+    for part in parts:
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
+            raise UsageError(f"seeds are written 0,1,2 or 0-2; got {text!r}")
+        if dash and int(last) - int(first) > 10_000:
+            raise UsageError(f"seeds {part} are too many")
+        found += range(int(first), int(last or first) + 1)
+    return list(dict.fromkeys(found))
+
+
+def table(rows: list[list[str]], header: list[str]) -> str:
+    """Columns aligned with spaces."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [header, *rows]]
+    return "\n".join(line.rstrip() for line in lines)

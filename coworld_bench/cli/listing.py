@@ -1,0 +1,95 @@
+"""`list`: what exists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from coworld_bench.cli.common import Data, Json, Preset, show, table
+from coworld_bench.errors import unknown
+
+Rows = list[dict[str, Any]]
+
+
+def list_(
+    what: Annotated[str, typer.Argument(help="tasks, methods, plans, presets, datasets or settings.")] = "tasks",
+    preset: Preset = "quick",
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """List tasks, methods, plans, presets, datasets or settings."""
+    kinds: dict[str, Callable[[], Rows]] = {
+        "tasks": tasks,
+        "methods": methods,
+        "plans": plans,
+        "presets": presets,
+        "datasets": lambda: datasets(data),
+        "settings": lambda: settings(preset),
+    }
+    if what not in kinds:
+        raise unknown("list", what, kinds)
+    rows = kinds[what]()
+    cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
+    text = table(cells, list(rows[0])) if rows else f"no {what}"
+    show(text, {"schema": 1, what: rows}, json)
+
+
+def tasks() -> Rows:
+    from coworld_bench.tasks import PAPER_TASKS
+
+    found = PAPER_TASKS.values()
+    return [{"task": t.id, "code": t.code, "frames": t.horizon, "action_repeat": t.action_repeat} for t in found]
+
+
+def methods() -> Rows:
+    from coworld_bench.methods import load_method, method_names
+
+    found = [load_method(name) for name in method_names()]
+    return [{"method": method.name, "label": method.label, "sources": method.sources} for method in found]
+
+
+def plans() -> Rows:
+    from coworld_bench.plans import list_plans, load_plan
+
+    found = [load_plan(name) for name in list_plans()]
+    return [{"plan": p.name, "cells": len(p.cells), "methods": ",".join(p.methods), "title": p.title} for p in found]
+
+
+def presets() -> Rows:
+    from coworld_bench.config import PRESETS, resolve
+
+    found = [resolve(name, "metaworld") for name in PRESETS]
+    return [
+        {"preset": c.preset, "updates": c.budget.updates, "collect_env_steps": c.online.env_steps, "deter": c.model.deter}
+        for c in found
+    ]
+
+
+def datasets(data: Any) -> Rows:
+    from coworld_bench.data.dataset import list_datasets
+
+    found = list_datasets(data)
+    return [{"dataset": d["id"], **{k: v for k, v in d.items() if k not in ("id", "folder")}} for d in found]
+
+
+def settings(preset: str) -> Rows:
+    from coworld_bench.config import keys, resolve
+    from coworld_bench.methods import load_method, method_names
+
+    rows = rows_of(resolve(preset, "metaworld"), "", keys)
+    for name in method_names():
+        rows += rows_of(load_method(name).defaults(preset, "metaworld"), f"{name}.", keys)
+    return [row for row in rows if row["setting"] != "preset"]
+
+
+def rows_of(group: Any, prefix: str, keys: Callable[[Any], list[str]]) -> Rows:
+    """Every setting of a group with its value."""
+    rows = []
+    for key in keys(group):
+        value = group
+        for part in key.split("."):
+            value = getattr(value, part)
+        rows.append({"setting": prefix + key, "value": value})
+    return rows

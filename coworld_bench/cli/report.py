@@ -1,0 +1,29 @@
+"""`report`: tables and pictures of stored results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coworld_bench.cli.common import Json, Options, Runs, names, show
+from coworld_bench.config import parse_options
+
+
+def report(
+    plans: Annotated[list[str] | None, typer.Argument(help="Plans; without any, all that have results.")] = None,
+    heatmap: Annotated[bool, typer.Option("--heatmap", help="Also the source × target picture.")] = False,
+    preset: Annotated[str | None, typer.Option(help="[default: every preset that has results]")] = None,
+    runs: Runs = None,
+    out: Annotated[Path | None, typer.Option(help="[default: the folder `report` of the results]")] = None,
+    format: Annotated[str, typer.Option(help="Some of md,csv,html.")] = "md,csv,html",
+    json: Json = False,
+    option: Options = None,
+) -> None:
+    """Write the report of stored results; needs no GPU, no simulator and no network."""
+    from coworld_bench.reporting import report as write_report
+
+    options = parse_options(option or []) or None
+    files = write_report(plans or [], runs, out, preset, heatmap, names(format) or [], options)
+    show("\n".join(map(str, files)), {"schema": 1, "files": [str(path) for path in files]}, json)

@@ -1,0 +1,45 @@
+"""`run`: do a plan."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from coworld_bench.cli.common import Data, Device, Json, Options, Preset, Runs, names, numbers, show, table
+from coworld_bench.config import parse_options
+
+
+def run(
+    plan: Annotated[str, typer.Argument(help="A plan's name (`list plans`) or a TOML file of your own.")],
+    preset: Preset = "quick",
+    methods: Annotated[str | None, typer.Option(help="Only these, as a,b; a FILE.py is a method of your own.")] = None,
+    targets: Annotated[str | None, typer.Option(help="Only these, as suite/a,suite/b.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="These instead of the plan's, as 0-2 or 0,1.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Processes at a time.  [default: a core or a GPU each]")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Do finished runs again; datasets are kept.")] = False,
+    runs: Runs = None,
+    data: Data = None,
+    device: Device = "auto",
+    json: Json = False,
+    option: Options = None,
+) -> int:
+    """Do every run of a plan that is not finished, with what it needs, and print its report."""
+    wanted = names(methods), names(targets), numbers(seeds), parse_options(option or [])
+    from coworld_bench.bench.run import run as run_plan
+
+    chosen = dict(zip(("methods", "targets", "seeds", "options"), wanted, strict=True))
+    summary = run_plan(
+        plan, preset, jobs=jobs, dry_run=dry_run, force=force, runs=runs, data=data, device=device, quiet=json, **chosen
+    )
+    text = summary.tables
+    if dry_run:
+        rows = [[job.key, f"{job.estimate_s:.0f}" if job.estimate_s else "?"] for job in summary.jobs]
+        text = table(rows, ["job", "seconds"])
+    elif summary.report:
+        text += f"\n\nreport: {summary.report[0].parent}"
+    show(text, summary.to_dict(), json)
+    for key, outcome in summary.failed.items():
+        typer.echo(f"{outcome.state}: {key}: {outcome.note.splitlines()[-1]}", err=True)
+    return summary.exit_code

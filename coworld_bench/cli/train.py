@@ -1,0 +1,42 @@
+"""`train`: one run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from coworld_bench.cli.common import Data, Device, Force, Json, Options, Preset, Quality, Runs, show
+from coworld_bench.cli.watching import watching
+from coworld_bench.config import parse_options
+
+
+def train(
+    method: Annotated[str, typer.Argument(help="A method's name (`list methods`) or the file of your own.")],
+    target: Annotated[str, typer.Option(help="The offline task, suite/name.")],
+    source: Annotated[list[str] | None, typer.Option(help="The online source task, for methods that have one.")] = None,
+    seed: int = 0,
+    preset: Preset = "quick",
+    quality: Quality = "medium-replay",
+    runs: Runs = None,
+    data: Data = None,
+    device: Device = "auto",
+    force: Force = False,
+    json: Json = False,
+    option: Options = None,
+) -> None:
+    """Do one run, or go on with it; its source agent is trained first where it is missing."""
+    from coworld_bench.api import train as train_run
+
+    options = parse_options(option or [])
+    with watching(f"train {method}", quiet=json) as observe:
+        result = train_run(
+            method, target, source, seed=seed, preset=preset, quality=quality, options=options, data=data, runs=runs,
+            device=device, force=force, observe=observe,
+        )  # fmt: skip
+    score = result["score"]
+    text = (
+        f"{result['run']}: {score['mean']:.4g} ({score['rule']}: {score['checkpoints']} checkpoints, "
+        f"{score['episodes']} episodes; preset {result['preset']}, 1 seed)"
+    )
+    show(text, result, json)

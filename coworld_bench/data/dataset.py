@@ -1,0 +1,240 @@
+"""A finished dataset on disk: found by name, checked when it is opened and again when it is read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from coworld_bench.data.chunks import Damaged, ImageReader, read_array, read_bytes
+from coworld_bench.data.episode import Episode
+from coworld_bench.data.layout import (
+    EPISODE_TYPES,
+    FORMAT,
+    IS_TERMINAL,
+    MANIFEST,
+    META_COLUMNS,
+    STORE,
+    VERSION,
+    dataset_folder,
+    dataset_id,
+    split_id,
+)
+from coworld_bench.data.memory import EpisodeMemory
+from coworld_bench.errors import DatasetError, unknown
+from coworld_bench.files import digest_of, sha256_file
+from coworld_bench.paths import data_home
+from coworld_bench.tasks import PAPER_TASKS, Domain, EnvSpec
+
+__all__ = ["Dataset", "dataset_folder", "dataset_id", "list_datasets", "open_dataset"]
+VERIFY = ("first", "full")
+
+
+def open_dataset(name: str | Path, data: Path | str | None = None, verify: Literal["first", "full"] = "first") -> Dataset:
+    """The dataset `suite/task/quality` (the highest version, or the one that `-vN` names), or the one in a folder.
+
+    >>> dataset = open_dataset("metaworld/window_close/medium-replay")  # doctest: +SKIP
+    >>> dataset.episode(0).image.shape  # doctest: +SKIP
+    (501, 64, 64, 3)
+
+    `data` is where datasets lie, by default `$COWORLD_BENCH_DATA` or `~/.coworld_bench/datasets`. `verify="first"`
+    checks every chunk when it is read; `"full"` checks every byte now. Raises DatasetError for a dataset that is
+    missing, unfinished or damaged, and UsageError for a name that cannot be one."""
+    if verify not in VERIFY:
+        raise unknown("verify mode", verify, VERIFY)
+    dataset = Dataset(find(name, data_home(data)))
+    if verify == "full":
+        from coworld_bench.data.integrity import verify as check
+
+        check(dataset.folder, full=True).demand()
+    return dataset
+
+
+def find(name: str | Path, home: Path) -> Path:
+    """The folder of a dataset. Raises DatasetError with the command that makes it when there is none."""
+    folder = Path(name).expanduser()
+    if folder.is_dir() and ((folder / MANIFEST).exists() or (folder / STORE).exists()):
+        return folder
+    if isinstance(name, Path) or name.startswith(("/", ".", "~")):
+        raise DatasetError(f"there is no dataset in the folder {name}; name a folder with a {MANIFEST}")
+    task, quality, preset, version = split_id(name)
+    stem = VERSION.sub("", dataset_id(task, quality, preset))
+    found = versions(home / stem)
+    if not found or (version is not None and version not in found):
+        raise missing(f"{stem}-v{version}" if version is not None else stem, home, found)
+    return found[version if version is not None else max(found)]
+
+
+def versions(stem: Path) -> dict[int, Path]:
+    """The folders `stem-vN` by N."""
+    paths = [path for path in stem.parent.glob(f"{stem.name}-v*") if path.is_dir()]
+    return {int(match[1]): path for path in paths if (match := VERSION.search(path.name))}
+
+
+def missing(name: str, home: Path, others: dict[int, Path]) -> DatasetError:
+    """The sentence for a dataset that is not there: how to make it, and what is there instead."""
+    task, quality, preset, _ = split_id(name)
+    command = f"coworld-bench collect {task} --quality {quality} --preset {preset}"
+    if home != data_home():
+        command += f" --data {home}"
+    beside = [path.name for path in others.values()] or [path.name for path in sorted((home / task).glob("*-v*"))]
+    hint = f" ({task} has {', '.join(beside)} there)" if beside else nearest(task)
+    return DatasetError(f"no dataset {name} in {home}{hint}; make it with: {command}")
+
+
+def nearest(task: str) -> str:
+    """A hint for a task that is not in the table and close to one that is."""
+    close = [] if task in PAPER_TASKS else get_close_matches(task, PAPER_TASKS, n=1, cutoff=0.8)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+class Dataset:
+    """Episodes with what made them; reading is lazy and every read is verified."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises DatasetError when the folder holds no finished dataset, or a file has not the size it should have."""
+        self.folder = folder
+        manifest = read_manifest(folder)
+        check_files(folder, manifest)
+        self.card: dict[str, Any] = manifest["card"]
+        self.fingerprint: str = manifest["fingerprint"]
+        self.id: str = manifest["dataset_id"]
+        self.env_spec = EnvSpec(**self.card["env_spec"])
+        self.attributes: dict[str, Any] = json.loads(read_bytes(folder / STORE / "zarr.json"))["attributes"]
+        self._table = {name: self._read(f"episodes/{name}") for name in EPISODE_TYPES}
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.id}, {self.episodes} episodes, mean return {self.returns.mean():.2f})"
+
+    @property
+    def domain(self) -> Domain:
+        """The environment with its sizes, as a method sees it."""
+        return Domain(self.env_spec, tuple(self.card["image"]), self.card["state_size"], self.card["action_size"])
+
+    @property
+    def episodes(self) -> int:
+        return len(self._table["length"])
+
+    @property
+    def rows(self) -> int:
+        """Rows without padding: one per decision and one per episode start."""
+        return int(self.lengths.sum())
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Rows of every episode, int32 [E]."""
+        return self._table["length"]
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Sum of rewards of every episode, float32 [E]."""
+        return self._table["ret"]
+
+    @property
+    def successes(self) -> np.ndarray:
+        """Whether every episode succeeded, bool [E]."""
+        return self._table["success"].astype(bool)
+
+    @property
+    def fired(self) -> bool:
+        """Whether the rule that ends the collection was met; a dataset whose rule was not is incomplete."""
+        return bool(self.card.get("quality", {}).get("fired", True))
+
+    def __len__(self) -> int:
+        return self.episodes
+
+    def __iter__(self) -> Iterator[Episode]:
+        reader = self._image_reader()
+        return (self.episode(index, reader) for index in range(self.episodes))
+
+    def episode(self, index: int, reader: ImageReader | None = None) -> Episode:
+        """Episode `index`. Raises DatasetError when it differs from its checksum, IndexError when there is none."""
+        if not 0 <= index < self.episodes:
+            raise IndexError(f"{self.id} has episodes 0 to {self.episodes - 1}; got {index}")
+        start, count = int(self._table["start"][index]), int(self._table["length"][index])
+        reader = reader or self._image_reader()
+        columns = {name: array[start : start + count] for name, array in self._frames.items()}
+        flags = columns.pop("flags")
+        terminal = bool(flags[-1] & IS_TERMINAL)
+        image = reader.rows(start, count) if reader else None
+        episode = Episode(image, **columns, terminal=terminal, meta=self._meta(index))
+        if bytes.fromhex(episode.digest) != self._table["sha256"][index].tobytes():
+            raise Damaged(self.folder / STORE / "frames", "sha256", f"episode {index} is not what was collected")
+        return episode
+
+    def load(self) -> EpisodeMemory:
+        """All episodes in memory, verified."""
+        return EpisodeMemory(reserve=self.rows).extend(self)
+
+    @cached_property
+    def _frames(self) -> dict[str, np.ndarray]:
+        arrays = {name: self._read(f"frames/{name}") for name in ("action", "reward", "success", "flags")}
+        if self.card["state_size"]:
+            return arrays | {"state": self._read("frames/state")}
+        return arrays | {"state": np.empty((len(arrays["reward"]), 0), np.float32)}
+
+    def _read(self, name: str) -> np.ndarray:
+        return read_array(self.folder / STORE / name)
+
+    def _image_reader(self) -> ImageReader | None:
+        return ImageReader(self.folder / STORE / "frames/image") if self.card["image"] else None
+
+    def _meta(self, index: int) -> dict[str, Any]:
+        meta = {name: self._table[column][index].item() for name, column in META_COLUMNS.items()}
+        meta["noise"] = float(str(self._table["noise"][index]))  # 0.1, not the nearest float32
+        meta["policy"] = self.attributes["policies"][self._table["policy"][index]]
+        return meta | self.attributes["extras"].get(str(index), {})
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest, compared with its own checksum. Raises DatasetError when there is none or it does not fit."""
+    path = folder / MANIFEST
+    if not path.exists():
+        raise DatasetError(f"{folder} holds an unfinished dataset (no {MANIFEST}); collect it again with --resume")
+    try:
+        manifest = json.loads(read_bytes(path))
+        intact = digest_of({name: value for name, value in manifest.items() if name != "sha256"}) == manifest["sha256"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(path, "readable", f"{type(error).__name__}: {error}") from error
+    if not intact:
+        raise Damaged(path, "sha256", "it does not fit the content")
+    if manifest["format_version"] != FORMAT:
+        raise DatasetError(f"{folder} has format {manifest['format_version']}; this version reads {FORMAT}")
+    return manifest
+
+
+def check_files(folder: Path, manifest: dict[str, Any]) -> None:
+    """Raises Damaged for a listed file that is missing or has another size, and for headers with another content."""
+    for name, expected in manifest["files"].items():
+        path = folder / name
+        size = path.stat().st_size if path.is_file() else None
+        if size != expected["size"]:
+            raise Damaged(path, "size", "missing" if size is None else f"{size} bytes instead of {expected['size']}")
+        if path.name == "zarr.json" and sha256_file(path) != expected["sha256"]:
+            raise Damaged(path, "sha256", "the content changed")
+
+
+def list_datasets(data: Path | str | None = None) -> list[dict[str, Any]]:
+    """The datasets below `data`, by id: id, folder, episodes, mean_return, fingerprint, fired, and `fault` for one
+    that is unfinished or damaged (its other values are then None)."""
+    home = data_home(data)
+    folders = {path.parent for name in (MANIFEST, STORE) for path in home.glob(f"*/*/*-v*/{name}")}
+    return [summary(folder, folder.relative_to(home).as_posix()) for folder in sorted(folders)]
+
+
+def summary(folder: Path, name: str) -> dict[str, Any]:
+    values = dict.fromkeys(("episodes", "mean_return", "fingerprint", "fired", "fault"))
+    try:
+        manifest = read_manifest(folder)
+        check_files(folder, manifest)
+    except DatasetError as error:
+        return {"id": name, "folder": folder, **values, "fault": str(error)}
+    card = manifest["card"]
+    known = {"episodes": card["episodes"], "mean_return": card["returns"]["mean"]}
+    known |= {"fingerprint": manifest["fingerprint"], "fired": card.get("quality", {}).get("fired", True)}
+    return {"id": manifest["dataset_id"], "folder": folder, **values, **known}

@@ -1,0 +1,53 @@
+"""One writer for a folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import weakref
+from pathlib import Path
+
+from coworld_bench.errors import UserError
+
+LOCK = "writer.lock"
+
+
+class Busy(UserError):
+    """Another process is at it."""
+
+
+class WriterLock:
+    """Held by the one writer of a folder, until `release` or the end of its process.
+
+    The kernel drops the lock of a dead process, so a lock file that a killed writer left behind stops nobody."""
+
+    def __init__(self, folder: Path, name: str = LOCK) -> None:
+        """Makes the folder where needed. Raises Busy when another writer holds it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / name
+        handle = _locked(self.path)
+        os.ftruncate(handle, 0)
+        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        self._close = weakref.finalize(self, os.close, handle)
+
+    def release(self) -> None:
+        """Let another writer in; a second call does nothing."""
+        if self._close.alive:
+            self.path.unlink(missing_ok=True)
+            self._close()
+
+
+def _locked(path: Path) -> int:
+    """A handle of the locked file that `path` names now: its last holder may have removed the one we opened."""
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
+            os.close(handle)
+            raise Busy(f"{path.parent} is being written by {holder}; wait for it to end or stop it") from None
+        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+            return handle
+        os.close(handle)

@@ -1,0 +1,134 @@
+"""Episodes in memory, back to back, and windows drawn from them: for the online replay and a loaded dataset alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from coworld_bench.data.episode import Episode
+from coworld_bench.errors import UsageError
+
+ARRAYS = ("image", "state", "action", "reward")
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B windows of L consecutive rows, each inside one episode; rows as drawn in `episode.py`."""
+
+    image: np.ndarray | None  # uint8 [B, L, H, W, 3]
+    state: np.ndarray  # float32 [B, L, S]
+    action: np.ndarray  # float32 [B, L, A]
+    reward: np.ndarray  # float32 [B, L]
+    is_first: np.ndarray  # bool [B, L]
+
+
+class EpisodeMemory:
+    """A growing store of episodes in contiguous arrays; pixels stay uint8."""
+
+    def __init__(self, reserve: int = 0) -> None:
+        """Room for `reserve` rows is taken with the first episode, so that a known size is never copied."""
+        self._reserve = reserve
+        self._arrays: dict[str, np.ndarray] = {}
+        self._starts: list[int] = []
+        self._lengths: list[int] = []
+        self._returns: list[float] = []
+        self.rows = 0
+
+    @property
+    def episodes(self) -> int:
+        return len(self._lengths)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Rows of every episode, int64 [E]."""
+        return np.array(self._lengths, np.int64)
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Sum of rewards of every episode, float64 [E]."""
+        return np.array(self._returns, np.float64)
+
+    def append(self, episode: Episode) -> None:
+        """Copy an episode behind the others; all episodes have the same sizes."""
+        given = {name: array for name in ARRAYS if (array := getattr(episode, name)) is not None}
+        self._make_room(given, self.rows + episode.rows)
+        for name, array in given.items():
+            self._arrays[name][self.rows : self.rows + episode.rows] = array
+        self._starts.append(self.rows)
+        self._lengths.append(episode.rows)
+        self._returns.append(episode.ret)
+        self.rows += episode.rows
+
+    def extend(self, episodes: Iterable[Episode]) -> EpisodeMemory:
+        """Append all `episodes`; returns the memory itself."""
+        for episode in episodes:
+            self.append(episode)
+        return self
+
+    def sample(self, rng: np.random.Generator, batch: int, length: int) -> Batch:
+        """`batch` windows of `length` rows: uniform over the episodes that are long enough, then over starts inside.
+
+        Raises UsageError when no episode has `length` rows."""
+        lengths = self.lengths
+        eligible = np.flatnonzero(lengths >= length)
+        if not len(eligible):
+            longest = int(lengths.max(initial=0))
+            raise UsageError(
+                f"a window of {length} rows does not fit the longest episode, which has {longest} rows; "
+                f"set batch.length to at most that"
+            )
+        chosen = eligible[rng.integers(len(eligible), size=batch)]
+        offsets = rng.integers(lengths[chosen] - length + 1)
+        return self._windows(np.array(self._starts)[chosen] + offsets, offsets, length)
+
+    def _windows(self, starts: np.ndarray, offsets: np.ndarray, length: int) -> Batch:
+        rows = starts[:, None] + np.arange(length)  # [B, L]
+        # mode="clip" spares numpy a checking copy; the rows are in range by construction
+        taken = {name: np.take(array, rows, axis=0, mode="clip") for name, array in self._arrays.items()}
+        is_first = np.zeros(rows.shape, bool)
+        is_first[:, 0] = offsets == 0
+        return Batch(taken.get("image"), taken["state"], taken["action"], taken["reward"], is_first)
+
+    def _make_room(self, given: dict[str, np.ndarray], rows: int) -> None:
+        if not self._arrays:
+            capacity = max(self._reserve, rows)
+            self._arrays = {name: np.empty((capacity, *array.shape[1:]), array.dtype) for name, array in given.items()}
+        shapes = {name: array.shape[1:] for name, array in self._arrays.items()}
+        assert shapes == {name: array.shape[1:] for name, array in given.items()}, shapes
+        if rows > len(self._arrays["reward"]):
+            capacity = max(rows, len(self._arrays["reward"]) * 3 // 2)
+            for name, array in self._arrays.items():
+                grown = np.empty((capacity, *array.shape[1:]), array.dtype)
+                grown[: self.rows] = array[: self.rows]
+                self._arrays[name] = grown
+
+
+class BatchStream:
+    """Batches in which number k depends on the memory's episodes, the seed and k alone; resumable from `state_dict`."""
+
+    def __init__(self, memory: EpisodeMemory, seed: int, batch: int, length: int, k: int = 0) -> None:
+        self.memory, self.seed, self.batch, self.length, self.k = memory, seed, batch, length, k
+
+    def next(self) -> Batch:
+        """Batch number `k`; afterwards `k` is one more."""
+        drawn = self.memory.sample(self.generator(), self.batch, self.length)
+        self.k += 1
+        return drawn
+
+    def generator(self) -> np.random.Generator:
+        """The random stream of batch `k`: Philox keyed by the seed, its counter starting at k * 2**64."""
+        return np.random.Generator(np.random.Philox(key=self.seed, counter=self.k << 64))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seed": self.seed, "k": self.k}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.seed, self.k = int(state["seed"]), int(state["k"])
+
+
+def batch_stream(memory: EpisodeMemory, seed: int, batch: int, length: int) -> BatchStream:
+    """The batches of `seed`, from number 0 on."""
+    return BatchStream(memory, seed, batch, length)

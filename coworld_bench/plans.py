@@ -1,0 +1,175 @@
+"""Plans: which cells make a table of the paper, read from `reports/plans/*.toml` or a file of the user's own.
+
+title = "Table 2: Meta-World, medium-replay"
+quality = "medium-replay"
+methods = ["offline_dv2", "coworld"]
+seeds = { smoke = [0], quick = [0, 1, 2], paper = [0, 1, 2] }
+published = "table02.csv"                   # optional: a file of reports/published
+options.quick = { "budget.updates" = 3000 } # optional: settings on top of a preset
+[[cells]]
+target = "metaworld/door_close"
+source = "metaworld/button_press"           # left out where no method of the plan has a source
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from coworld_bench.config import PRESETS
+from coworld_bench.errors import UsageError, unknown
+from coworld_bench.paths import shipped
+from coworld_bench.seeding import MAX_SEED
+from coworld_bench.tasks import find_task
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One column of a table: the offline target, and the source that methods which transfer start from."""
+
+    target: str
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "target", find_task(self.target).id)
+        if self.source is not None:
+            object.__setattr__(self, "source", find_task(self.source).id)
+
+    @property
+    def code(self) -> str:
+        """`BP → DC*` in the paper's codes."""
+        target = find_task(self.target).code
+        return f"{find_task(self.source).code} → {target}" if self.source else target
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Methods × cells × seeds under one dataset quality. `seeds` and `options` are by preset."""
+
+    name: str
+    title: str
+    quality: str
+    methods: tuple[str, ...]
+    seeds: Mapping[str, tuple[int, ...]]
+    cells: tuple[Cell, ...]
+    published: str | None = None
+    options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def seeds_of(self, preset: str) -> tuple[int, ...]:
+        """The planned seeds; raises UsageError for a preset this plan says nothing of."""
+        if preset not in self.seeds:
+            raise UsageError(
+                f"plan {self.name} names no seeds for preset {preset}, only for {', '.join(self.seeds)}; give --seeds"
+            )
+        return self.seeds[preset]
+
+    def options_of(self, preset: str) -> dict[str, str]:
+        return dict(self.options.get(preset, {}))
+
+
+def list_plans() -> list[str]:
+    """The names of the shipped plans."""
+    return sorted(path.stem for path in (shipped("reports") / "plans").glob("*.toml"))
+
+
+def load_plan(name: str) -> Plan:
+    """A shipped plan by name, or the user's own by the path of its TOML file.
+
+    Raises UsageError for an unknown name, an unknown key, or a value that cannot be."""
+    path = Path(name).expanduser() if name.endswith(".toml") else shipped("reports") / "plans" / f"{name}.toml"
+    if not path.is_file():
+        raise unknown("plan", name, list_plans(), "coworld-bench list plans")
+    try:
+        written = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"plan {path} is not valid TOML: {error}") from error
+    return parse_plan(path.stem, written)
+
+
+def parse_plan(name: str, written: Mapping[str, Any]) -> Plan:
+    """The plan that a TOML table writes."""
+    _refuse_unknown_keys(name, written, {entry.name for entry in fields(Plan)} - {"name"})
+    return Plan(
+        name=name,
+        title=_text(name, written, "title"),
+        quality=_text(name, written, "quality"),
+        methods=_methods(name, written.get("methods")),
+        seeds=_seeds(name, written.get("seeds")),
+        cells=_cells(name, written.get("cells")),
+        published=_published(name, written.get("published")),
+        options=_options(name, written.get("options", {})),
+    )
+
+
+def _refuse_unknown_keys(name: str, written: Mapping[str, Any], known: Iterable[str]) -> None:
+    for key in written:
+        if key not in known:
+            raise unknown(f"key in plan {name}:", key, known)
+
+
+def _text(name: str, written: Mapping[str, Any], key: str) -> str:
+    value = written.get(key)
+    if not isinstance(value, str) or not value:
+        raise UsageError(f"plan {name} needs {key} = a text; got {value!r}")
+    return value
+
+
+def _methods(name: str, given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list) or not given or not all(isinstance(method, str) for method in given):
+        raise UsageError(f"plan {name} needs methods = a list of names; got {given!r}")
+    return tuple(dict.fromkeys(given))
+
+
+def _seeds(name: str, given: Any) -> dict[str, tuple[int, ...]]:
+    if not isinstance(given, dict) or not given:
+        raise UsageError(f"plan {name} needs seeds = {{ quick = [0, 1, 2], … }}; got {given!r}")
+    for preset, seeds in given.items():
+        _check_preset(preset)
+        if not isinstance(seeds, list) or not seeds or not all(_is_seed(seed) for seed in seeds):
+            raise UsageError(f"plan {name}: seeds of {preset} must be whole numbers in [0, {MAX_SEED}); got {seeds!r}")
+    return {preset: tuple(dict.fromkeys(seeds)) for preset, seeds in given.items()}
+
+
+def _is_seed(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < MAX_SEED
+
+
+def _check_preset(preset: str) -> None:
+    if preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS, "coworld-bench list presets")
+
+
+def _cells(name: str, given: Any) -> tuple[Cell, ...]:
+    if not isinstance(given, list) or not given or not all(isinstance(cell, dict) for cell in given):
+        raise UsageError(f"plan {name} needs at least one [[cells]] with a target; got {given!r}")
+    for cell in given:
+        _refuse_unknown_keys(name, cell, ("target", "source"))
+        if not all(isinstance(task, str) for task in cell.values()) or "target" not in cell:
+            raise UsageError(f"plan {name}: a cell is target = 'suite/task' and perhaps source; got {cell!r}")
+    return tuple(dict.fromkeys(Cell(**cell) for cell in given))
+
+
+def _published(name: str, given: Any) -> str | None:
+    known = sorted(path.name for path in (shipped("reports") / "published").glob("*.csv"))
+    if given is not None and given not in known:
+        raise unknown(f"published table (plan {name})", str(given), known)
+    return given
+
+
+def _options(name: str, given: Any) -> dict[str, dict[str, str]]:
+    if not isinstance(given, dict) or not all(isinstance(options, dict) for options in given.values()):
+        raise UsageError(
+            f"plan {name}: options are by preset, options.quick = {{ 'budget.updates' = 3000 }}; got {given!r}"
+        )
+    for preset in given:
+        _check_preset(preset)
+    return {preset: {key: _as_option(value) for key, value in group.items()} for preset, group in given.items()}
+
+
+def _as_option(value: Any) -> str:
+    """The text that `-o key=…` would hold for this value."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,69 @@
+"""A finished run's final policy, played again: more episodes, the same environment, seeds of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from coworld_bench.devices import choose_device
+from coworld_bench.dreamer import AgentSpec
+from coworld_bench.errors import UsageError
+from coworld_bench.evaluation import evaluator, mean_return
+from coworld_bench.files import read_json
+from coworld_bench.training import ResolvedRun, Run, RunSpec
+
+
+def evaluate_run(
+    folder: Path, *, episodes: int = 10, method: str | None = None, data: Path | None = None, device: str = "auto"
+) -> dict[str, Any]:
+    """Episodes, their mean and success rate, of the last checkpoint of the run in `folder`.
+
+    `method` is the file of a user's own method. Raises UsageError where the run cannot be rebuilt as it was."""
+    stored = read_json(folder / "config.json")
+    resolved = rebuild(stored, folder, method, data)
+    config, index = resolved.planned.config, first_free_index(folder, episodes)
+    learner = Run(resolved, folder, data, choose_device(device), None).make_learner()
+    scale = AgentSpec.of(resolved.dataset.domain, config).reward_scale
+    with evaluator(resolved.planned.env, scale, config.behaviour.discount) as judge:
+        records = judge.checkpoint(learner.policy, stored["seed"], index, episodes)
+    wins = [record["success"] for record in records]
+    return {
+        "schema": 1,
+        "run": stored["run"],
+        "protocol": stored["protocol"],
+        "updates": learner.updates,
+        "episodes": records,
+        "mean": mean_return(records),
+        "success": None if None in wins else sum(wins) / len(wins),
+    }
+
+
+def rebuild(stored: dict[str, Any], folder: Path, method: str | None, data: Path | None) -> ResolvedRun:
+    """The run as it was asked for, resolved again."""
+    if not (folder / "checkpoints" / "last.pt").is_file():
+        raise UsageError(f"run {stored['run']} has no checkpoint in {folder}; results copied from elsewhere hold none")
+    if stored["method_file"] and method is None:
+        raise UsageError(f"run {stored['run']} is of a method file of your own; name it with --method FILE.py")
+    spec = RunSpec(
+        method or stored["method"],
+        stored["target"],
+        tuple(stored["sources"]),
+        stored["seed"],
+        stored["preset"],
+        stored["quality"],
+        stored["options"],
+    )
+    resolved = spec.resolve(data)
+    if resolved.id != stored["run"]:
+        raise UsageError(
+            f"run {stored['run']} would be {resolved.id} today: its method, settings or dataset changed since; "
+            "use the version and data it was made with"
+        )
+    return resolved
+
+
+def first_free_index(folder: Path, episodes: int) -> int:
+    """A checkpoint index whose episode seeds the run has not used: seeds are numbered index * episodes + i."""
+    result = read_json(folder / "result.json")
+    used = sum(len(evaluation["episodes"]) for evaluation in result["evaluations"])
+    return -(-used // episodes)

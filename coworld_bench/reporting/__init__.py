@@ -1,0 +1,48 @@
+"""Reports: stored results in, tables, figures and pages out. Needs neither torch nor a simulator.
+
+    read (store) -> choose what may share a table (selection) -> tables, words, figures -> Markdown, CSV, HTML
+
+The same store gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coworld_bench.plans import Plan
+
+FORMATS = ("md", "csv", "html")
+
+
+def report(
+    plans: Iterable[str | Plan],
+    runs: Path | str | None = None,
+    out: Path | str | None = None,
+    preset: str | None = None,
+    heatmap: bool = False,
+    formats: Iterable[str] = FORMATS,
+    options: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Write the report of each plan, one folder per plan and preset; returns the files.
+
+    `runs` is a store of results, `out` defaults to its `report` folder. Without `preset` every preset that has results
+    gets a report of its own. `options` asks for the runs that were made with exactly these settings on top.
+    Raises UsageError for an unknown plan, preset or format, and where the store holds nothing of a plan."""
+    from coworld_bench.reporting.output import write_report
+
+    return write_report(plans, runs, out, preset, heatmap, formats, options)
+
+
+def table_text(
+    plan: str | Plan, runs: Path | str | None = None, preset: str = "quick", options: Mapping[str, str] | None = None
+) -> str:
+    """The measured table of a plan as aligned plain text, with what it can and cannot tell below it."""
+    from coworld_bench.reporting.output import plain_table
+
+    return plain_table(plan, runs, preset, options)
+
+
+__all__ = ["FORMATS", "report", "table_text"]

@@ -1,0 +1,63 @@
+"""What all figures share: the same look whatever the user's matplotlib settings, and the same bytes every time."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib.figure import Figure
+
+from coworld_bench.files import atomic
+
+INK, PALE, GREY = "#1a1a1a", "#f1f1f1", "#8a8a8a"
+LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's, told apart by all eyes
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8.0,
+    "axes.titlesize": 8.5,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.6,
+    "svg.hashsalt": "coworld-bench",
+    "svg.fonttype": "path",
+    "figure.dpi": 200,
+    "savefig.dpi": 200,
+}
+
+
+@contextmanager
+def our_style() -> Iterator[None]:
+    """Inside, matplotlib's defaults and STYLE hold; afterwards the caller's settings again."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def save(figure: Figure, folder: Path, name: str) -> tuple[list[Path], bytes]:
+    """Write `name`.png and `name`.svg, without dates; returns the files and the SVG."""
+    contents = {"png": encode(figure, "png", {"Software": None}), "svg": encode(figure, "svg", {"Date": None})}
+    paths = []
+    for kind, content in contents.items():
+        paths.append(folder / f"{name}.{kind}")
+        with atomic(paths[-1]) as file:
+            file.write(content)
+    return paths, contents["svg"]
+
+
+def encode(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, metadata=metadata, facecolor="white")
+    return buffer.getvalue()

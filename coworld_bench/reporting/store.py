@@ -1,0 +1,182 @@
+"""Reading a store of results into tidy frames: one row per run, one row per checkpoint of a run.
+
+STORE/<run id>/{result,failed,config}.json   or   STORE/runs/<run id>/…
+STORE/anchors/<suite>-<task>-<preset>.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from json import JSONDecodeError
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from coworld_bench.errors import UsageError
+from coworld_bench.files import canonical, digest_of, read_json
+from coworld_bench.paths import runs_home
+
+SCHEMA = 1
+FINISHED, FAILED, UNFINISHED = "finished", "failed", "unfinished"
+RUN_COLUMNS = [
+    "run", "state", "method", "label", "target", "source", "seed", "preset", "quality", "protocol", "options",
+    "variant", "score", "sd_checkpoints", "checkpoints", "episodes", "rule", "success",
+    "dataset", "fingerprint", "dataset_mean", "dataset_sd", "dataset_episodes", "dataset_fired",
+    "value_predicted", "value_realised", "value_miss", "source_value", "constraint_active", "alignment_loss",
+    "updates", "device", "commit", "wall_s", "finished_at", "error",
+]  # fmt: skip
+CURVE_COLUMNS = ["run", "updates", "return", "episodes"]
+
+
+@dataclass(frozen=True)
+class Store:
+    """`runs` has RUN_COLUMNS, `curves` CURVE_COLUMNS; `anchors` is by (task, preset)."""
+
+    folder: Path
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    anchors: dict[tuple[str, str], dict[str, Any]]
+
+
+def read_store(runs: Path | str | None = None) -> Store:
+    """Everything below a store. Raises UsageError for a folder that is missing, and for a result that is damaged or
+    newer than this version."""
+    folder = runs_home(runs)
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder of results {folder}; `coworld-bench run` makes one, --runs names another")
+    entries, curves = [], []
+    for run_folder in run_folders(folder):
+        found = read_run(run_folder)
+        if found is None:
+            continue
+        state, content = found
+        entries.append(run_row(run_folder.name, state, content))
+        if state == FINISHED:
+            curves += curve_rows(entries[-1]["run"], content)
+    return Store(
+        folder,
+        pd.DataFrame(entries, columns=RUN_COLUMNS),
+        pd.DataFrame(curves, columns=CURVE_COLUMNS),
+        {(found["task"], found["preset"]): found for found in read_anchors(folder)},
+    )
+
+
+def run_folders(folder: Path) -> list[Path]:
+    return [path for parent in (folder, folder / "runs") for path in sorted(parent.glob("*/")) if path.is_dir()]
+
+
+def read_run(folder: Path) -> tuple[str, dict[str, Any]] | None:
+    """The state of a run and the file that tells it; None for a folder that holds no run."""
+    for name, state in (("result.json", FINISHED), ("failed.json", FAILED), ("config.json", UNFINISHED)):
+        if (folder / name).is_file():
+            return state, read_checked(folder / name, "method", "target", "seed", "preset")
+    return None
+
+
+def read_anchors(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted((folder / "anchors").glob("*.json")):
+        yield read_checked(path, "task", "preset")
+
+
+def read_checked(path: Path, *needed: str) -> dict[str, Any]:
+    """A JSON object of this schema with the keys that identify it."""
+    try:
+        content = read_json(path)
+    except (JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is damaged ({error}); delete it and run again") from error
+    if not isinstance(content, dict) or any(key not in content for key in needed):
+        raise UsageError(f"{path} is not a file of this project (it must hold {', '.join(needed)}); move it elsewhere")
+    schema = content.get("schema", SCHEMA)
+    if schema > SCHEMA:
+        raise UsageError(f"{path} has schema {schema}, this version reads up to {SCHEMA}; update coworld-bench")
+    return content
+
+
+def run_row(name: str, state: str, content: dict[str, Any]) -> dict[str, Any]:
+    """One row of `Store.runs`; what a run that did not finish cannot know is missing."""
+    row = {
+        "run": content.get("run", name),
+        "state": state,
+        "method": content["method"],
+        "label": content.get("label") or content["method"],
+        "target": content["target"],
+        "source": "+".join(content.get("sources") or []),
+        "seed": int(content["seed"]),
+        "preset": content["preset"],
+        "quality": content.get("quality", ""),
+        "protocol": content.get("protocol", 0),
+        "options": options_text(content["options"]) if "options" in content else "",
+        "variant": variant_of(content),
+        "error": content.get("error", ""),
+    }
+    return row | finished_columns(content) if state == FINISHED else row
+
+
+def options_text(options: Mapping[str, Any]) -> str:
+    """Settings on top of a preset, as text that is equal where they are."""
+    return canonical({key: str(value) for key, value in options.items()}).decode()
+
+
+def variant_of(content: dict[str, Any]) -> str:
+    """The digest of all that seeds of one cell must share: settings and dataset. Empty where they are not recorded."""
+    if "config" not in content:
+        return ""
+    dataset = content.get("dataset", "")
+    fingerprint = dataset.get("fingerprint", "") if isinstance(dataset, dict) else dataset
+    return digest_of([content["config"], content.get("method_config"), content.get("method_file"), fingerprint])
+
+
+def finished_columns(result: dict[str, Any]) -> dict[str, Any]:
+    score, dataset, diagnostics = result["score"], result.get("dataset", {}), result.get("diagnostics", {})
+    return {
+        **{name: score.get(name) for name in ("sd_checkpoints", "checkpoints", "episodes", "rule")},
+        "score": score["mean"],
+        "dataset": dataset.get("id", ""),
+        "fingerprint": dataset.get("fingerprint", ""),
+        "dataset_mean": dataset.get("return_mean"),
+        "dataset_sd": dataset.get("return_std"),
+        "dataset_episodes": dataset.get("episodes"),
+        "dataset_fired": dataset.get("fired", True),
+        **{name: diagnostics.get(name) for name in ("source_value", "constraint_active", "alignment_loss")},
+        **late_columns(result),
+        "updates": result["evaluations"][-1]["updates"],
+        "device": result.get("device", ""),
+        "commit": short_commit(result.get("commit")),
+        "wall_s": result.get("time", {}).get("wall_s"),
+        "finished_at": result.get("time", {}).get("finished", ""),
+    }
+
+
+def late_columns(result: dict[str, Any]) -> dict[str, Any]:
+    """Success rate, and the critic against the truth, over the episodes that the score is made of."""
+    late = result["evaluations"][-result["score"]["checkpoints"] :]
+    episodes = [episode for evaluation in late for episode in evaluation["episodes"]]
+    wins = [episode.get("success") for episode in episodes]
+    judged = [episode for episode in episodes if episode.get("value_predicted") is not None]
+    columns: dict[str, Any] = {"success": None if None in wins else fmean(wins)}
+    if judged:
+        gaps = [episode["value_predicted"] - episode["value_realised"] for episode in judged]
+        columns["value_predicted"] = fmean(episode["value_predicted"] for episode in judged)
+        columns["value_realised"] = fmean(episode["value_realised"] for episode in judged)
+        columns["value_miss"] = fmean(abs(gap) for gap in gaps)
+    return columns
+
+
+def short_commit(commit: dict[str, Any] | None) -> str:
+    """Seven characters, with a plus where files were changed since."""
+    return f"{commit['commit'][:7]}{'+' * bool(commit.get('dirty'))}" if commit and commit.get("commit") else "—"
+
+
+def curve_rows(run: str, result: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "run": run,
+            "updates": evaluation["updates"],
+            "return": fmean(episode["return"] for episode in evaluation["episodes"]),
+            "episodes": len(evaluation["episodes"]),
+        }
+        for evaluation in result["evaluations"]
+    ]

@@ -1,0 +1,78 @@
+"""The evaluator and the score, against numbers worked by hand; environment and policy are the smallest that can lie."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from coworld_bench.evaluation import Evaluator, discounted, score
+from coworld_bench.tasks import EnvSpec
+
+
+class Constant:
+    """A policy that always does the same and claims to know the future."""
+
+    device = torch.device("cpu")
+
+    def initial(self, batch: int = 1) -> int:
+        return 0
+
+    def act(self, image: np.ndarray, carry: int, generator: torch.Generator, sample: bool = False):
+        assert image.shape == (1, 64, 64, 3) and image.dtype == np.uint8 and not sample
+        return np.full((1, 2), 0.5, np.float32), carry + 1
+
+    def value(self, carry: int) -> float:
+        return float(carry)
+
+
+@pytest.fixture
+def judge():
+    made = Evaluator(EnvSpec("toy/point"), reward_scale=0.5, discount=0.9)
+    yield made
+    made.close()
+
+
+def test_an_episode_is_reproducible_and_complete(judge: Evaluator) -> None:
+    first, again = judge.episode(Constant(), 5), judge.episode(Constant(), 5)
+    assert first == again
+    assert first["length"] == 50 and first["seed"] == 5 and isinstance(first["success"], bool)
+    assert judge.episode(Constant(), 6)["return"] != first["return"]
+
+
+def test_overestimation_by_hand() -> None:
+    """Rewards 4, 0, 8 scaled by ½, γ ½: G_0 = 2 + 0 + ¼·4 = 3; one row's tail is long enough only at the start."""
+    judge = Evaluator(EnvSpec("toy/point"), reward_scale=0.5, discount=0.5)
+    probe = judge._overestimation([7.0, 1.0, 1.0], [4.0, 0.0, 8.0])
+    assert probe["value_predicted"] == 7.0 and probe["value_realised"] == 3.0
+    assert probe["value_predicted_mean"] == 7.0 and probe["value_realised_mean"] == 3.0
+
+
+def test_the_probe_leaves_out_rows_whose_tail_is_cut_off() -> None:
+    """γ ½: ln 0.01 / ln ½ = 6.6, so of 9 rows the first two count."""
+    judge = Evaluator(EnvSpec("toy/point"), discount=0.5)
+    probe = judge._overestimation([1.0, 3.0] + [100.0] * 7, [0.0] * 9)
+    assert probe["value_predicted_mean"] == 2.0
+
+
+def test_discounted_returns() -> None:
+    assert discounted(np.array([1.0, 2.0, 4.0]), 0.5).tolist() == [3.0, 4.0, 4.0]
+
+
+def test_same_resets_for_every_method_and_others_for_every_checkpoint(judge: Evaluator) -> None:
+    seeds = [[record["seed"] for record in judge.checkpoint(Constant(), 3, index, 2)] for index in (0, 1, 0)]
+    assert seeds[0] == seeds[2]
+    assert not set(seeds[0]) & set(seeds[1])
+    selecting = judge.checkpoint(Constant(), 3, 0, 2, stream="select")
+    assert not {record["seed"] for record in selecting} & set(seeds[0])
+
+
+def test_the_score_is_the_mean_over_checkpoints_of_the_last_half() -> None:
+    """Ten updates: checkpoints at 6 and 10 count, those at 0 and 5 do not; each checkpoint weighs the same."""
+
+    def point(updates: int, *returns: float) -> dict:
+        return {"updates": updates, "episodes": [{"return": ret, "success": ret > 2} for ret in returns]}
+
+    found = score([point(0, 99.0), point(5, 99.0), point(6, 1.0, 3.0), point(10, 6.0, 6.0)], total=10)
+    assert found["mean"] == 4.0 and found["checkpoints"] == 2 and found["episodes"] == 4
+    assert found["sd_checkpoints"] == 2.0 and found["success"] == 0.75

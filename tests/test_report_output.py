@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from report_samples import put, put_anchors, result
+
+from coworld_bench.plans import Cell, Plan
+from coworld_bench.reporting import report
+from coworld_bench.reporting.heatmap import Ratio, all_pairs, axes_of, luminance, ratios, tick, unfit_targets
+from coworld_bench.reporting.html import html
+from coworld_bench.reporting.layout import Page, Table, Words
+from coworld_bench.reporting.selection import select
+from coworld_bench.reporting.store import read_store
+
+DOOR, WINDOW, BUTTON = "metaworld/door_close", "metaworld/window_close", "metaworld/button_press"
+PLAN = Plan(
+    name="pair",
+    title="A pair <b>",
+    quality="medium-replay",
+    methods=("offline_dv2", "coworld"),
+    seeds={"quick": (0, 1)},
+    cells=(Cell(DOOR, BUTTON), Cell(BUTTON, DOOR), Cell(WINDOW, BUTTON)),
+    published="table02.csv",
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds each; CoWorld twice as good on door_close from button_press, half as good on button_press."""
+    runs = tmp_path_factory.mktemp("runs")
+    for seed, change in enumerate((-100, 100)):
+        put(runs, result("offline_dv2", DOOR, 1000 + change, seed))
+        put(runs, result("offline_dv2", BUTTON, 800 + change, seed))
+        put(runs, result("coworld", DOOR, 2000 + change, seed, BUTTON))
+    put(runs, result("coworld", BUTTON, 400, 0, DOOR))
+    put(runs, result("coworld", DOOR, 500, 0, "metaworld/window_close"))  # a pair that no cell asks for
+    put_anchors(runs, DOOR, 4305)
+    return runs
+
+
+def by_pair(runs: Path) -> dict[tuple[str, str], Ratio]:
+    return {(entry.source, entry.target): entry for entry in ratios(select(read_store(runs), all_pairs(PLAN), "quick"))}
+
+
+def test_heatmap_ratios_by_hand(store: Path) -> None:
+    found = by_pair(store)
+    assert found[BUTTON, DOOR].value == 2.0 and found[BUTTON, DOOR].seeds == "n=2"
+    assert found[DOOR, BUTTON].value == 0.5 and found[DOOR, BUTTON].seeds == "n=1/2"
+    assert found[BUTTON, WINDOW].value is None and found[DOOR, WINDOW].value is None
+    assert (DOOR, DOOR) not in found
+
+
+def test_a_ratio_to_nothing_is_no_ratio(tmp_path: Path) -> None:
+    put(tmp_path, result("offline_dv2", DOOR, 0.0))
+    put(tmp_path, result("coworld", DOOR, 100.0, 0, BUTTON))
+    assert by_pair(tmp_path)[BUTTON, DOOR].value is None
+
+
+def test_heatmap_axes_share_their_order(store: Path) -> None:
+    sources, targets = axes_of(list(by_pair(store).values()))
+    assert sources == [DOOR, BUTTON] and targets == [DOOR, BUTTON, WINDOW]
+
+
+def test_heatmap_marks_targets_that_a_constant_solves(store: Path) -> None:
+    unfit = unfit_targets(select(read_store(store), all_pairs(PLAN), "quick"))
+    assert unfit <= {DOOR}  # only door_close has an anchor here
+    assert tick(DOOR, "‡") == "DC* ‡\ndoor\nclose"
+
+
+def test_ink_on_dark_and_light() -> None:
+    assert luminance((1, 1, 1, 1)) == pytest.approx(1) and luminance((0, 0, 0, 1)) == 0
+
+
+def test_every_file_names_its_plan_and_preset(store: Path, tmp_path: Path) -> None:
+    paths = report([PLAN], store, tmp_path, heatmap=True)
+    names = {path.name for path in paths}
+    assert {path.parent for path in paths} == {tmp_path / "pair-quick"}
+    assert names == {path.name for path in (tmp_path / "pair-quick").iterdir()}
+    assert names == {f"pair-quick{end}" for end in (
+        ".md", ".html", ".csv", "-runs.csv", "-curves.png", "-curves.svg", "-heatmap.png", "-heatmap.svg", "-heatmap.csv",
+    )}  # fmt: skip
+
+
+def test_the_same_store_gives_the_same_bytes(store: Path, tmp_path: Path) -> None:
+    first = report([PLAN], store, tmp_path / "a", heatmap=True)
+    code = (
+        "import sys; from pathlib import Path; import matplotlib; matplotlib.rcParams['font.size'] = 30;"
+        "sys.path.insert(0, sys.argv[1]); from test_report_output import PLAN;"
+        "from coworld_bench.reporting import report; report([PLAN], sys.argv[2], sys.argv[3], heatmap=True)"
+    )
+    here = str(Path(__file__).parent)
+    subprocess.run([sys.executable, "-c", code, here, str(store), str(tmp_path / "b")], check=True)
+    for path in first:
+        assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes(), path.name
+
+
+def test_heatmap_numbers_are_written_beside_it(store: Path, tmp_path: Path) -> None:
+    report([PLAN], store, tmp_path, heatmap=True, formats=["csv"])
+    with (tmp_path / "pair-quick" / "pair-quick-heatmap.csv").open() as file:
+        rows = {(row["source"], row["target"]): row for row in csv.DictReader(file)}
+    assert rows[BUTTON, DOOR] == {
+        "source": BUTTON, "target": DOOR, "ratio": "2", "coworld_mean": "2000", "coworld_seeds": "2",
+        "offline_dv2_mean": "1000", "offline_dv2_seeds": "2",
+    }  # fmt: skip
+    assert rows[BUTTON, WINDOW]["ratio"] == ""
+
+
+def test_pictures_are_pictures_without_dates(store: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    report([PLAN], store, tmp_path, heatmap=True)
+    for name in ("curves", "heatmap"):
+        image = Image.open(tmp_path / "pair-quick" / f"pair-quick-{name}.png")
+        assert image.width > 600 and len(image.convert("RGB").getcolors(1 << 24)) > 20
+        svg = (tmp_path / "pair-quick" / f"pair-quick-{name}.svg").read_text()
+        assert svg.rstrip().endswith("</svg>") and "dc:date" not in svg
+
+
+def test_the_page_is_one_file(store: Path, tmp_path: Path) -> None:
+    report([PLAN], store, tmp_path, heatmap=True)
+    page = (tmp_path / "pair-quick" / "pair-quick.html").read_text()
+    assert page.count("data:image/svg+xml;base64,") == 2
+    assert not re.search(r"(src|href)=\"(?!data:)", page) and "url(" not in page and "<script" not in page
+    assert "A pair &lt;b&gt; · preset quick · 1 to 2 of 2 planned seeds" in page
+    assert "prefers-color-scheme: dark" in page and 'name="viewport"' in page
+
+
+def test_published_and_measured_have_tables_of_their_own(store: Path, tmp_path: Path) -> None:
+    report([PLAN], store, tmp_path, formats=["md"])
+    text = (tmp_path / "pair-quick" / "pair-quick.md").read_text()
+    sections = {part.split("\n")[0]: part for part in text.split("\n## ")[1:]}
+    measured = sections["Measured · preset quick · 1 to 2 of 2 planned seeds"]
+    published = sections["A pair <b> · published (paper preset, RTX 3090)"]
+    assert "2000 ± 141 (2)†" in measured and "3967" not in measured
+    assert "3967 ± 312" in published and "2000 ± 141" not in published
+
+
+def test_formats_are_written_as_asked(store: Path, tmp_path: Path) -> None:
+    names = {path.name for path in report([PLAN], store, tmp_path, formats=["csv"])}
+    assert names == {"pair-quick.csv", "pair-quick-runs.csv"}
+
+
+def test_the_default_place_is_in_the_store(tmp_path: Path) -> None:
+    put(tmp_path, result("offline_dv2", DOOR, 10.0))
+    report([PLAN], tmp_path, formats=["md"])
+    assert (tmp_path / "report" / "pair-quick" / "pair-quick.md").is_file()
+    report([PLAN], tmp_path, formats=["md"])  # what it wrote is not read back as a run
+
+
+def test_without_plans_every_plan_with_results_is_reported(tmp_path: Path) -> None:
+    put(tmp_path, result("offline_dv2", WINDOW, 10.0))  # a target of both shipped plans
+    folders = {path.parent.name for path in report([], tmp_path, formats=["md"])}
+    assert {"table2-quick", "quickstart-quick"} <= folders
+
+
+def test_html_marks_the_divider_and_escapes() -> None:
+    table = Table("t", "T", ("a",), (("x",), ("<y>",)), divider=1)
+    page = html(Page("P", "L", (table, Words("W", ("a & b",)))))
+    assert '<tr class="divider below"><td>&lt;y&gt;</td></tr>' in page and "<p>a &amp; b</p>" in page
+
+
+def test_a_report_loads_neither_torch_nor_a_simulator(store: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from coworld_bench.reporting import report; assert 'pandas' not in sys.modules;"
+        "from coworld_bench.plans import load_plan; report(['table2'], sys.argv[1], sys.argv[2], heatmap=True);"
+        "bad = {'torch', 'mujoco', 'gymnasium', 'dm_control', 'seaborn'} & set(sys.modules); assert not bad, bad"
+    )
+    subprocess.run([sys.executable, "-c", code, str(store), str(tmp_path)], check=True)
