@@ -137,7 +137,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch": {"size": 16, "length": 16},
         "online": {
             "prefill": 1250, "prefill_hold": 12, "entropy": 2e-2, "entropy_final": 2e-3, "entropy_updates": 1500,
-            "env_steps": 20_000, "source_env_steps": 3_000, "evaluate_every": 1_000, "evaluate_episodes": 4,
+            "env_steps": 20_000, "source_env_steps": 4_500, "evaluate_every": 1_000, "evaluate_episodes": 4,
         },
         "budget": {"warmup": 150, "updates": 1500},
         "evaluation": {"early_every": 375, "every": 75, "episodes": 2},
