@@ -126,7 +126,8 @@ def test_slots_limit_and_reach_the_children(tmp_path: Path) -> None:
 def test_a_job_that_another_process_does_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor, "BUSY_S", 0.05)
     code = (
-        f"import os\nif not os.path.exists(product + 'asked'):\n    open(product + 'asked', 'w').close(); os._exit({STOPPED})\n"
+        "import os\nif not os.path.exists(product + 'asked'):\n"
+        f"    open(product + 'asked', 'w').close(); os._exit({STOPPED})\n"
         "open(product, 'w').close()"
     )
     watch = Watcher()

@@ -114,7 +114,7 @@ def ball(rings: int) -> tuple[np.ndarray, np.ndarray]:
     turn, tilt = np.meshgrid(np.linspace(0, 2 * np.pi, rings), np.linspace(0, np.pi, rings), indexing="ij")
     vertices = np.stack([np.cos(turn) * np.sin(tilt), np.sin(turn) * np.sin(tilt), np.cos(tilt)], -1).reshape(-1, 3)
     corner = (np.arange(rings - 1)[:, None] * rings + np.arange(rings - 1)).reshape(-1, 1)
-    first, second = corner + (0, 1, rings), corner + (1, rings, rings + 1)
+    first, second = np.add(corner, (0, 1, rings)), np.add(corner, (1, rings, rings + 1))
     return vertices, np.concatenate([first, second]).astype(np.int32)
 
 

@@ -10,8 +10,9 @@ import pytest
 from report_samples import put, put_anchors, result
 
 from coworld_bench.plans import Cell, Plan
+from coworld_bench.recipes import Reference
 from coworld_bench.reporting import report
-from coworld_bench.reporting.heatmap import Ratio, all_pairs, axes_of, luminance, ratios, tick, unfit_targets
+from coworld_bench.reporting.heatmap import Ratio, all_pairs, axes_of, colour_of, luminance, ratios, tick, unfit_targets
 from coworld_bench.reporting.html import html
 from coworld_bench.reporting.layout import Page, Table, Words
 from coworld_bench.reporting.selection import select
@@ -43,6 +44,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
+@pytest.fixture(scope="module")
+def written(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole report."""
+    out = tmp_path_factory.mktemp("out")
+    paths = report([PLAN], store, out, heatmap=True)
+    assert set(paths) == set((out / "pair-quick").iterdir())
+    return out / "pair-quick"
+
+
 def by_pair(runs: Path) -> dict[tuple[str, str], Ratio]:
     return {(entry.source, entry.target): entry for entry in ratios(select(read_store(runs), all_pairs(PLAN), "quick"))}
 
@@ -67,8 +77,9 @@ def test_heatmap_axes_share_their_order(store: Path) -> None:
 
 
 def test_heatmap_marks_targets_that_a_constant_solves(store: Path) -> None:
-    unfit = unfit_targets(select(read_store(store), all_pairs(PLAN), "quick"))
-    assert unfit <= {DOOR}  # only door_close has an anchor here
+    selection = select(read_store(store), all_pairs(PLAN), "quick")
+    assert unfit_targets(selection, lambda task, preset: Reference(value=8000.0, how="stand-in")) == {DOOR}
+    assert unfit_targets(selection, lambda task, preset: Reference(value=9000.0, how="stand-in")) == set()
     assert tick(DOOR, "‡") == "DC* ‡\ndoor\nclose"
 
 
@@ -76,32 +87,26 @@ def test_ink_on_dark_and_light() -> None:
     assert luminance((1, 1, 1, 1)) == pytest.approx(1) and luminance((0, 0, 0, 1)) == 0
 
 
-def test_every_file_names_its_plan_and_preset(store: Path, tmp_path: Path) -> None:
-    paths = report([PLAN], store, tmp_path, heatmap=True)
-    names = {path.name for path in paths}
-    assert {path.parent for path in paths} == {tmp_path / "pair-quick"}
-    assert names == {path.name for path in (tmp_path / "pair-quick").iterdir()}
-    assert names == {f"pair-quick{end}" for end in (
+def test_every_file_names_its_plan_and_preset(written: Path) -> None:
+    assert {path.name for path in written.iterdir()} == {f"pair-quick{end}" for end in (
         ".md", ".html", ".csv", "-runs.csv", "-curves.png", "-curves.svg", "-heatmap.png", "-heatmap.svg", "-heatmap.csv",
     )}  # fmt: skip
 
 
-def test_the_same_store_gives_the_same_bytes(store: Path, tmp_path: Path) -> None:
-    first = report([PLAN], store, tmp_path / "a", heatmap=True)
+def test_the_same_store_gives_the_same_bytes(store: Path, written: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; import matplotlib; matplotlib.rcParams['font.size'] = 30;"
+        "import sys; from pathlib import Path; import matplotlib; matplotlib.rcParams['axes.linewidth'] = 5;"
         "sys.path.insert(0, sys.argv[1]); from test_report_output import PLAN;"
         "from coworld_bench.reporting import report; report([PLAN], sys.argv[2], sys.argv[3], heatmap=True)"
     )
     here = str(Path(__file__).parent)
-    subprocess.run([sys.executable, "-c", code, here, str(store), str(tmp_path / "b")], check=True)
-    for path in first:
-        assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes(), path.name
+    subprocess.run([sys.executable, "-c", code, here, str(store), str(tmp_path)], check=True)
+    for path in written.iterdir():
+        assert path.read_bytes() == (tmp_path / "pair-quick" / path.name).read_bytes(), path.name
 
 
-def test_heatmap_numbers_are_written_beside_it(store: Path, tmp_path: Path) -> None:
-    report([PLAN], store, tmp_path, heatmap=True, formats=["csv"])
-    with (tmp_path / "pair-quick" / "pair-quick-heatmap.csv").open() as file:
+def test_heatmap_numbers_are_written_beside_it(written: Path) -> None:
+    with (written / "pair-quick-heatmap.csv").open() as file:
         rows = {(row["source"], row["target"]): row for row in csv.DictReader(file)}
     assert rows[BUTTON, DOOR] == {
         "source": BUTTON, "target": DOOR, "ratio": "2", "coworld_mean": "2000", "coworld_seeds": "2",
@@ -110,29 +115,26 @@ def test_heatmap_numbers_are_written_beside_it(store: Path, tmp_path: Path) -> N
     assert rows[BUTTON, WINDOW]["ratio"] == ""
 
 
-def test_pictures_are_pictures_without_dates(store: Path, tmp_path: Path) -> None:
+def test_pictures_are_pictures_without_dates(written: Path) -> None:
     from PIL import Image
 
-    report([PLAN], store, tmp_path, heatmap=True)
     for name in ("curves", "heatmap"):
-        image = Image.open(tmp_path / "pair-quick" / f"pair-quick-{name}.png")
+        image = Image.open(written / f"pair-quick-{name}.png")
         assert image.width > 600 and len(image.convert("RGB").getcolors(1 << 24)) > 20
-        svg = (tmp_path / "pair-quick" / f"pair-quick-{name}.svg").read_text()
+        svg = (written / f"pair-quick-{name}.svg").read_text()
         assert svg.rstrip().endswith("</svg>") and "dc:date" not in svg
 
 
-def test_the_page_is_one_file(store: Path, tmp_path: Path) -> None:
-    report([PLAN], store, tmp_path, heatmap=True)
-    page = (tmp_path / "pair-quick" / "pair-quick.html").read_text()
+def test_the_page_is_one_file(written: Path) -> None:
+    page = (written / "pair-quick.html").read_text()
     assert page.count("data:image/svg+xml;base64,") == 2
     assert not re.search(r"(src|href)=\"(?!data:)", page) and "url(" not in page and "<script" not in page
     assert "A pair &lt;b&gt; · preset quick · 1 to 2 of 2 planned seeds" in page
     assert "prefers-color-scheme: dark" in page and 'name="viewport"' in page
 
 
-def test_published_and_measured_have_tables_of_their_own(store: Path, tmp_path: Path) -> None:
-    report([PLAN], store, tmp_path, formats=["md"])
-    text = (tmp_path / "pair-quick" / "pair-quick.md").read_text()
+def test_published_and_measured_have_tables_of_their_own(written: Path) -> None:
+    text = (written / "pair-quick.md").read_text()
     sections = {part.split("\n")[0]: part for part in text.split("\n## ")[1:]}
     measured = sections["Measured · preset quick · 1 to 2 of 2 planned seeds"]
     published = sections["A pair <b> · published (paper preset, RTX 3090)"]
@@ -171,3 +173,9 @@ def test_a_report_loads_neither_torch_nor_a_simulator(store: Path, tmp_path: Pat
         "bad = {'torch', 'mujoco', 'gymnasium', 'dm_control', 'seaborn'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code, str(store), str(tmp_path)], check=True)
+
+
+def test_colours_are_centred_on_one_and_end_at_the_limit() -> None:
+    assert luminance(colour_of(1.0, 1.0)) > 0.9
+    assert colour_of(2.0, 1.0) == colour_of(100.0, 1.0) != colour_of(1.5, 1.0)
+    assert colour_of(0.5, 1.0) == colour_of(0.0, 1.0) != colour_of(2.0, 1.0)

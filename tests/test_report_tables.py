@@ -155,7 +155,15 @@ def test_seeds_on_another_dataset_are_not_averaged_in(tmp_path: Path) -> None:
     put(tmp_path, result("offline_dv2", DOOR, 9, 3, dataset=other))
     selection = chosen(tmp_path)
     assert rows_of(selection)["Offline DV2"][0] == "2000 ± 1000 (3)"
-    assert selection.notes == ("offline_dv2 on BP → DC*: 1 run(s) of other settings or another dataset are left out",)
+    assert selection.notes == ("1 run(s) of offline_dv2 on BP → DC* with other settings or data are left out",)
+
+
+def test_of_two_runs_with_one_seed_the_newest_counts(tmp_path: Path) -> None:
+    put(tmp_path, result("offline_dv2", DOOR, 10, time={"finished": "2025-01-02"}, run="newer"))
+    put(tmp_path, result("offline_dv2", DOOR, 20, time={"finished": "2025-01-01"}, run="older"))
+    selection = chosen(tmp_path)
+    assert rows_of(selection)["Offline DV2"][0] == "10.0 (1/3)†"
+    assert selection.notes == ("of several runs of offline_dv2 on BP → DC* with the same seed the newest counts",)
 
 
 def test_methods_that_saw_different_data_are_named(tmp_path: Path) -> None:

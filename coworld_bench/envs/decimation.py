@@ -66,8 +66,8 @@ def cluster(vertices: np.ndarray, faces: np.ndarray, cells: int) -> tuple[np.nda
     """Snap vertices [V, 3] to the one nearest the middle of their cluster; drop flat and repeated faces."""
     low = vertices.min(0)
     side = max(float((vertices.max(0) - low).max()), 1e-9) / cells
-    _, member = np.unique(((vertices - low) / side).astype(np.int64), axis=0, return_inverse=True)
-    member = member.reshape(-1)
+    cell = ((vertices - low) / side).astype(np.int64)
+    _, member = np.unique(number(cell, cells + 1), return_inverse=True)
     sizes = np.bincount(member)
     middle = np.stack([np.bincount(member, vertices[:, axis]) / sizes for axis in range(3)], -1)
     distance = np.square(vertices - middle[member]).sum(-1)
@@ -75,5 +75,10 @@ def cluster(vertices: np.ndarray, faces: np.ndarray, cells: int) -> tuple[np.nda
     nearest = order[np.concatenate([[0], np.cumsum(sizes)[:-1]])]  # the first of each cluster
     drawn = nearest[member][faces].astype(faces.dtype)
     whole = (drawn[:, 0] != drawn[:, 1]) & (drawn[:, 1] != drawn[:, 2]) & (drawn[:, 2] != drawn[:, 0])
-    _, unique = np.unique(np.sort(drawn[whole], -1), axis=0, return_index=True)
+    _, unique = np.unique(number(np.sort(drawn[whole], -1).astype(np.int64), len(vertices)), return_index=True)
     return drawn, np.flatnonzero(whole)[np.sort(unique)]
+
+
+def number(triples: np.ndarray, base: int) -> np.ndarray:
+    """One number for each triple of numbers below `base`, in the triples' order: [N, 3] -> [N]."""
+    return (triples[:, 0] * base + triples[:, 1]) * base + triples[:, 2]

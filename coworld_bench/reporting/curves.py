@@ -6,6 +6,7 @@ from math import ceil
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -49,10 +50,10 @@ def draw(selection: Selection, cells: list[Cell], title: str) -> Figure:
         panel.set_ylabel("return" if place % across == 0 else "", fontsize=7)
         panel.set_xlabel("updates" if place + across >= len(cells) else "", fontsize=7)
     figure.suptitle(title, fontsize=8)
-    handles: dict[str, object] = {}
+    handles: dict[str, Artist] = {}
     for panel in figure.axes:
         handles |= {text: handle for handle, text in zip(*panel.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=6.5)
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=3, fontsize=6.5)
     return figure
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import log2
 from pathlib import Path
@@ -14,11 +15,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from coworld_bench.plans import Cell, Plan
+from coworld_bench.recipes import reference_return
 from coworld_bench.reporting.figures import GREY, INK, PALE, our_style, save
 from coworld_bench.reporting.layout import Picture, Table
 from coworld_bench.reporting.selection import Measurement, Selection, select
 from coworld_bench.reporting.store import Store
-from coworld_bench.reporting.tables import SHORTCUT_MARK, shortcut
+from coworld_bench.reporting.tables import SHORTCUT_MARK, References, shortcut
 from coworld_bench.tasks import find_task
 
 ABOVE, BELOW = "coworld", "offline_dv2"
@@ -69,7 +71,7 @@ def ratio(cell: Cell, above: Measurement, below: Measurement) -> Ratio:
 
 
 def heatmap(
-    store: Store, plan: Plan, preset: str, folder: Path, name: str, options: dict[str, str] | None = None
+    store: Store, plan: Plan, preset: str, folder: Path, name: str, options: Mapping[str, str] | None = None
 ) -> tuple[Picture, Table, list[Path]] | None:
     """Draw the matrix of a plan; None for a plan without sources. Returns the picture, its numbers and its files."""
     pairs = all_pairs(plan)
@@ -85,9 +87,9 @@ def heatmap(
     return Picture(name, f"Transfer matrix · {title}", alt, svg), ratio_table(found, title), paths
 
 
-def unfit_targets(selection: Selection) -> set[str]:
-    """Targets that a constant action solves: their columns can carry no claim."""
-    found = [shortcut(selection, cell) for cell in selection.plan.cells]
+def unfit_targets(selection: Selection, references: References = reference_return) -> set[str]:
+    """Targets where a constant action gets half of the reference or more: their columns can carry no claim."""
+    found = [shortcut(selection, cell, references) for cell in selection.plan.cells]
     return {entry.cell.target for entry in found if entry and entry.unfit}
 
 
@@ -116,16 +118,15 @@ def draw(found: list[Ratio], title: str, unfit: set[str]) -> Figure:
     sources, targets = axes_of(found)
     known = [abs(log2(entry.value)) for entry in found if entry.value is not None and entry.value > 0]
     limit = min(MOST, max(LEAST, *known)) if known else LEAST
-    scale = ScalarMappable(Normalize(-limit, limit), COLOURS)
     figure = Figure(figsize=(max(3.4, 1.6 + 0.8 * len(targets)), 1.7 + 0.55 * len(sources)), layout="constrained")
     axes = figure.add_subplot()
     by_pair = {(entry.source, entry.target): entry for entry in found}
     for row, source in enumerate(sources):
         for column, target in enumerate(targets):
-            draw_cell(axes, column, row, by_pair.get((source, target)), scale)
+            draw_cell(axes, column, row, by_pair.get((source, target)), limit)
     label(axes, sources, targets, unfit)
     figure.suptitle(title, fontsize=8)
-    draw_scale(figure, axes, scale, limit)
+    draw_scale(figure, axes, limit)
     return figure
 
 
@@ -137,7 +138,7 @@ def axes_of(found: list[Ratio]) -> tuple[list[str], list[str]]:
     return sources, both + [target for target in targets if target not in both]
 
 
-def draw_cell(axes: Axes, column: int, row: int, entry: Ratio | None, scale: ScalarMappable) -> None:
+def draw_cell(axes: Axes, column: int, row: int, entry: Ratio | None, limit: float) -> None:
     corner = column - 0.48, row - 0.46
     if entry is None or entry.value is None:
         failed = entry is not None and bool(entry.above.failed or entry.below.failed)
@@ -145,11 +146,17 @@ def draw_cell(axes: Axes, column: int, row: int, entry: Ratio | None, scale: Sca
         axes.add_patch(Rectangle(corner, 0.96, 0.92, facecolor=PALE, edgecolor="#d0d0d0", hatch=hatch, linewidth=0))
         axes.text(column, row, word, ha="center", va="center", color=GREY, fontsize=7, backgroundcolor=PALE)
         return
-    colour = scale.to_rgba(log2(max(entry.value, 1e-6)))
+    colour = colour_of(entry.value, limit)
     axes.add_patch(Rectangle(corner, 0.96, 0.92, facecolor=colour, linewidth=0))
     ink = INK if luminance(colour) > 0.4 else "white"
     axes.text(column, row - 0.1, f"{entry.value:.2f}", ha="center", va="center", color=ink, fontsize=9, weight="bold")
     axes.text(column, row + 0.24, entry.seeds, ha="center", va="center", color=ink, fontsize=6)
+
+
+def colour_of(value: float, limit: float) -> tuple[float, float, float, float]:
+    """The colour of a ratio: 1 in the middle, 2^±limit at the ends."""
+    red, green, blue, alpha = COLOURS(0.5 + 0.5 * max(-1.0, min(1.0, log2(max(value, 1e-6)) / limit)))
+    return float(red), float(green), float(blue), float(alpha)
 
 
 def luminance(colour: tuple[float, float, float, float]) -> float:
@@ -163,7 +170,7 @@ def label(axes: Axes, sources: list[str], targets: list[str], unfit: set[str]) -
     axes.set_xticks(range(len(targets)), [tick(target, SHORTCUT_MARK * (target in unfit)) for target in targets])
     axes.set_yticks(range(len(sources)), [tick(source) for source in sources])
     axes.tick_params(length=0, labelsize=6.5)
-    axes.set_xlabel("offline target" + f"   ({SHORTCUT_MARK} solved by a constant action: no claim)" * bool(unfit))
+    axes.set_xlabel("offline target" + f"   ({SHORTCUT_MARK} a constant action gets half or more: no claim)" * bool(unfit))
     axes.set_ylabel("source")
     axes.spines[:].set_visible(False)
 
@@ -174,9 +181,10 @@ def tick(task_id: str, mark: str = "") -> str:
     return f"{task.code} {mark}".strip() + "\n" + task.name.replace("_", "\n", 1).replace("_", " ")
 
 
-def draw_scale(figure: Figure, axes: Axes, scale: ScalarMappable, limit: float) -> None:
+def draw_scale(figure: Figure, axes: Axes, limit: float) -> None:
     """A colour bar labelled in ratios."""
     marks = [mark for mark in (-3, -2, -1, 0, 1, 2, 3) if abs(mark) <= limit]
+    scale = ScalarMappable(Normalize(-limit, limit), COLOURS)
     bar = figure.colorbar(scale, ax=axes, ticks=marks, extend="both", shrink=0.8, aspect=16, pad=0.02)
     bar.ax.set_yticklabels(["1" if mark == 0 else f"{2.0**mark:g}" for mark in marks], fontsize=6.5)
     bar.outline.set_visible(False)

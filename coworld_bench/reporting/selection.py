@@ -144,7 +144,7 @@ def method_labels(plan: Plan, rows: pd.DataFrame) -> dict[str, str]:
     """Label by method name: the plan's methods in its order, then the others."""
     names = [*plan.methods, *sorted(set(rows["method"]) - set(plan.methods))]
     seen = dict(zip(rows["method"], rows["label"], strict=True))
-    return {name: seen.get(name) if seen.get(name, name) != name else LABELS.get(name, name) for name in names}
+    return {name: seen[name] if seen.get(name, name) != name else LABELS.get(name, name) for name in names}
 
 
 def of_cell(rows: pd.DataFrame, method: str, cell: Cell) -> pd.DataFrame:
@@ -161,11 +161,11 @@ def measure(method: str, cell: Cell, planned: tuple[int, ...], rows: pd.DataFram
         variant = chosen["variant"].iloc[0]
         if len(groups) > 1:
             left = len(finished) - len(chosen)
-            notes.append(f"{method} on {cell.code}: {left} run(s) of other settings or another dataset are left out")
+            notes.append(f"{left} run(s) of {method} on {cell.code} with other settings or data are left out")
         rows = rows[rows["variant"].isin([variant, ""])]
         finished = one_per_seed(chosen)
         if len(finished) < len(chosen):
-            notes.append(f"{method} on {cell.code}: of runs with the same seed the newest counts")
+            notes.append(f"of several runs of {method} on {cell.code} with the same seed the newest counts")
     failed, unfinished = (
         tuple(sorted(set(rows.loc[rows["state"] == state, "seed"]) - set(finished["seed"])))
         for state in (FAILED, UNFINISHED)

@@ -126,7 +126,8 @@ def variant_of(content: dict[str, Any]) -> str:
         return ""
     dataset = content.get("dataset", "")
     fingerprint = dataset.get("fingerprint", "") if isinstance(dataset, dict) else dataset
-    return digest_of([content["config"], content.get("method_config"), content.get("method_file"), fingerprint])
+    shared = [content.get(key) for key in ("config", "method_config", "method_file", "env")]
+    return digest_of([*shared, fingerprint])
 
 
 def finished_columns(result: dict[str, Any]) -> dict[str, Any]:

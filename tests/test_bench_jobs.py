@@ -1,0 +1,210 @@
+"""A plan turned into jobs, on toy tasks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from coworld_bench.bench.claims import claimed
+from coworld_bench.bench.estimates import SECONDS, estimate_all, estimate_train, words
+from coworld_bench.bench.executor import Job
+from coworld_bench.bench.jobs import Place, plan_jobs, select
+from coworld_bench.data.lock import Busy
+from coworld_bench.errors import STOPPED, UsageError
+from coworld_bench.files import write_json
+from coworld_bench.plans import Plan, parse_plan
+from coworld_bench.recipes import Reference
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def known_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    reference = Reference(value=30.0, how="made up for tests")
+    monkeypatch.setattr("coworld_bench.collecting.need_reference", lambda task, preset: reference)
+
+
+def toy_plan(**changes: object) -> Plan:
+    written = {
+        "title": "Toy",
+        "quality": "medium-replay",
+        "methods": ["offline_dv2", "coworld"],
+        "seeds": {"smoke": [0, 1]},
+        "cells": [
+            {"target": "toy/point", "source": "toy/point_mirrored"},
+            {"target": "toy/point_mirrored", "source": "toy/point"},
+        ],
+    }
+    return parse_plan("toy", written | changes)
+
+
+def place(folder: Path) -> Place:
+    return Place(folder / "data", folder / "runs")
+
+
+def test_everything_is_made_once_and_needs_come_first(tmp_path: Path) -> None:
+    jobs = plan_jobs(select(toy_plan(), "smoke"), place(tmp_path))
+    kinds = [job.kind for job in jobs]
+    assert {kind: kinds.count(kind) for kind in kinds} == {"collect": 2, "source": 4, "anchors": 2, "train": 8}
+    seen: set[str] = set()
+    for job in jobs:
+        assert seen.issuperset(job.needs), job.key
+        seen.add(job.key)
+    assert len(seen) == len(jobs)
+
+
+def test_a_method_without_source_runs_once_per_target(tmp_path: Path) -> None:
+    cells = [{"target": "toy/point", "source": "toy/point_mirrored"}, {"target": "toy/point", "source": "toy/point"}]
+    jobs = plan_jobs(select(toy_plan(cells=cells), "smoke", seeds=[0]), place(tmp_path))
+    trains = [job.key for job in jobs if job.kind == "train"]
+    assert trains == [
+        "train offline_dv2 toy/point seed 0",
+        "train coworld toy/point from toy/point_mirrored seed 0",
+        "train coworld toy/point from toy/point seed 0",
+    ]
+
+
+def test_needs_of_a_run(tmp_path: Path) -> None:
+    jobs = {job.key: job for job in plan_jobs(select(toy_plan(), "smoke", seeds=[0]), place(tmp_path))}
+    coworld = jobs["train coworld toy/point from toy/point_mirrored seed 0"]
+    offline = jobs["train offline_dv2 toy/point seed 0"]
+    assert offline.needs == ("collect toy/point/medium-replay-smoke-v0",)
+    assert coworld.needs[0] == offline.needs[0]
+    assert [jobs[need].kind for need in coworld.needs] == ["collect", "source"]
+
+
+def test_a_finished_dataset_is_not_planned_again(tmp_path: Path) -> None:
+    manifest = tmp_path / "data/toy/point/medium-replay-smoke-v0/manifest.json"
+    (collect,) = [
+        job for job in plan_jobs(select(toy_plan(), "smoke", targets=["PT"]), place(tmp_path)) if job.kind == "collect"
+    ]
+    assert not collect.finished()
+    manifest.parent.mkdir(parents=True)
+    manifest.touch()
+    assert collect.finished()
+
+
+def test_only_environment_options_reach_the_dataset(tmp_path: Path) -> None:
+    options = {"budget.updates": "9", "env.action_repeat": "5", "coworld.alpha": "3"}
+    jobs = plan_jobs(select(toy_plan(), "smoke", ["coworld"], ["point"], [0], options), place(tmp_path))
+    told = {job.kind: json.loads(job.argv[-1]) for job in jobs}
+    assert told["collect"]["options"] == {"env.action_repeat": "5"}
+    assert told["train"]["spec"]["options"] == options
+    assert told["source"]["spec"]["options"] == {"budget.updates": "9", "env.action_repeat": "5"}
+
+
+def test_the_plans_options_lie_below_the_users() -> None:
+    plan = toy_plan(options={"smoke": {"budget.updates": 20, "batch.size": 2}})
+    assert select(plan, "smoke", options={"batch.size": "3"}).options == {"budget.updates": "20", "batch.size": "3"}
+
+
+@pytest.mark.parametrize("target", ["toy/point", "point", "PT", "toy/point "])
+def test_targets_by_id_name_or_code(target: str) -> None:
+    assert [cell.target for cell in select(toy_plan(), "smoke", targets=[target]).cells] == ["toy/point"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"methods": ["coworl"]}, "did you mean coworld"),
+        ({"methods": ["missing.py"]}, "no file missing.py"),
+        ({"targets": ["toy/pointt"]}, "did you mean toy/point"),
+        ({"seeds": [2_000]}, r"a seed must be in \[0, 2000\); got 2000"),
+        ({"methods": ["offline_dv2"], "options": {"coworld.alpha": "1"}}, "of method coworld, which takes no part"),
+    ],
+)
+def test_wrong_choices_are_refused(wrong: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        select(toy_plan(), "smoke", **wrong)  # type: ignore[arg-type]
+
+
+def test_a_plan_without_seeds_for_a_preset_is_refused() -> None:
+    with pytest.raises(UsageError, match="names no seeds for preset quick"):
+        select(toy_plan(), "quick")
+    assert select(toy_plan(), "quick", seeds=[4]).seeds == (4,)
+
+
+@pytest.mark.parametrize("options", [{"coworld.alhpa": "1"}, {"budget.update": "1"}, {"budget.updates": "many"}])
+def test_wrong_settings_are_refused_before_any_job(tmp_path: Path, options: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=r"did you mean|budget\.updates='many'"):
+        plan_jobs(select(toy_plan(), "smoke", options=options), place(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def stored(runs: Path, method: str, preset: str, *seconds: float) -> None:
+    for index, wall_s in enumerate(seconds):
+        result = {"preset": preset, "time": {"wall_s": wall_s}}
+        write_json(runs / f"{method}--toy-point--none--s{index}--{preset}" / "result.json", result)
+
+
+def test_estimates_come_from_the_store_first(tmp_path: Path) -> None:
+    assert estimate_train("coworld", "smoke", tmp_path) == SECONDS["smoke"]["train"]
+    stored(tmp_path, "coworld", "smoke", 4.0, 6.0, 100.0)
+    stored(tmp_path, "coworld", "quick", 1000.0)
+    assert estimate_train("coworld", "smoke", tmp_path) == 6.0
+    assert estimate_train("coworld", "quick", tmp_path) == 1000.0
+    assert estimate_train("coworld", "paper", tmp_path) is None
+
+
+def timed(key: str, seconds: float | None, *needs: str) -> Job:
+    return Job("train", key, (), bool, Path, needs, seconds)
+
+
+def test_the_time_of_all_is_a_share_or_the_longest_chain() -> None:
+    chain = [timed("a", 10), timed("b", 10, "a"), timed("c", 10, "b")]
+    assert estimate_all(chain, 1) == 30
+    assert estimate_all(chain, 3) == 30
+    assert estimate_all([timed("a", 10), timed("b", 10)], 2) == 10
+    assert estimate_all([timed("a", None)], 2) is None
+    assert [words(80), words(600), words(7200)] == ["about 80 s", "about 10 min", "about 2.0 h"]
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from coworld_bench.bench.claims import claimed
+with claimed(Path(sys.argv[1]), "a-run"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+WORK = """
+import sys
+from pathlib import Path
+from coworld_bench.bench import worker
+from coworld_bench.bench.claims import claimed
+
+def job(asked, observe):
+    with claimed(Path(asked["home"]), "a-run"):
+        print("printed by somebody")
+        observe({"updates": 1})
+    return 0
+
+worker.KINDS["test"] = job
+sys.exit(worker.main('{"kind": "test", "home": "%s"}' % sys.argv[1]))
+"""
+
+
+def test_a_claimed_job_is_nobody_elses_until_its_holder_dies(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT)
+    assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+    try:
+        with pytest.raises(Busy, match="another process is making a-run"), claimed(tmp_path, "a-run"):
+            pass
+        with claimed(tmp_path, "another-run"):
+            pass
+        work = [sys.executable, "-c", WORK, str(tmp_path)]
+        refused = subprocess.run(work, capture_output=True, text=True, cwd=ROOT)
+        assert (refused.returncode, refused.stdout) == (STOPPED, "")
+    finally:
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+        holder.stdout.close()
+    done = subprocess.run(work, capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, '{"updates": 1}\n')
+    assert "printed by somebody" in done.stderr

@@ -1,0 +1,130 @@
+"""`run` on stand-in jobs: what it skips, keeps, writes down and says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from coworld_bench.bench import run as bench_run
+from coworld_bench.bench.executor import Job
+from coworld_bench.bench.run import make_slots, needed_jobs, run
+from coworld_bench.errors import INTERRUPTED, SOME_FAILED, UsageError
+from coworld_bench.plans import parse_plan
+
+PLAN = parse_plan(
+    "toy",
+    {
+        "title": "Toy",
+        "quality": "medium-replay",
+        "methods": ["offline_dv2"],
+        "seeds": {"smoke": [0]},
+        "cells": [{"target": "toy/point"}],
+    },
+)
+MAKE = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text('{}')"
+CRASH = "raise RuntimeError('no luck')"
+
+
+def stand_in(runs: Path, name: str, code: str, kind: str = "train", needs: tuple[str, ...] = ()) -> Job:
+    result = runs / name / "result.json"
+    argv = (sys.executable, "-I", "-S", "-c", code, str(result))
+    identity = {"method": "offline_dv2", "target": "toy/point", "sources": [], "seed": 0, "preset": "smoke"}
+    return Job(kind, name, argv, result.is_file, lambda: runs / name / "stderr.log", needs, 1.0, identity=identity)
+
+
+@pytest.fixture
+def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    """The jobs that the next `run` plans; its report is left out."""
+    jobs: list[Job] = []
+    monkeypatch.setattr(bench_run, "plan_jobs", lambda selection, place: jobs)
+    monkeypatch.setattr(bench_run, "table_text", lambda *_: "the table")
+    monkeypatch.setattr(bench_run, "report", lambda *_, **__: [tmp_path / "report.md"])
+    return jobs
+
+
+def do(runs: Path, **options: object) -> bench_run.RunSummary:
+    return run(PLAN, "smoke", runs=runs, data=runs, jobs=2, **options)  # type: ignore[arg-type]
+
+
+def test_a_crash_is_written_down_and_the_rest_is_done(
+    tmp_path: Path, planned: list[Job], capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned += [stand_in(tmp_path, "good", MAKE), stand_in(tmp_path, "bad", CRASH)]
+    summary = do(tmp_path)
+    assert (summary.exit_code, list(summary.failed), summary.tables) == (SOME_FAILED, ["bad"], "the table")
+    failed = json.loads((tmp_path / "bad" / "failed.json").read_text())
+    assert failed["run"] == "bad" and failed["error"].endswith("RuntimeError: no luck")
+    assert {key: failed[key] for key in ("method", "target", "sources", "seed", "preset")} == planned[1].identity
+    said = capsys.readouterr()
+    assert said.out == "" and "failed: bad: RuntimeError: no luck" in said.err
+
+
+def test_run_again_does_only_what_failed(tmp_path: Path, planned: list[Job]) -> None:
+    planned += [stand_in(tmp_path, "good", MAKE), stand_in(tmp_path, "bad", CRASH)]
+    do(tmp_path)
+    planned[1] = stand_in(tmp_path, "bad", MAKE)
+    summary = do(tmp_path)
+    assert (summary.exit_code, summary.before, list(summary.outcomes)) == (0, 1, ["bad"])
+    assert not (tmp_path / "bad" / "failed.json").exists()
+    assert do(tmp_path).jobs == ()
+
+
+def test_what_only_finished_runs_need_is_not_made(tmp_path: Path) -> None:
+    source = stand_in(tmp_path, "source", MAKE, kind="source")
+    other = stand_in(tmp_path, "other", MAKE, kind="source")
+    run_ = stand_in(tmp_path, "run", MAKE, needs=("source",))
+    assert needed_jobs((source, other, run_)) == (source, run_)
+
+
+def test_a_dry_run_does_nothing(tmp_path: Path, planned: list[Job], capsys: pytest.CaptureFixture[str]) -> None:
+    planned += [stand_in(tmp_path / "runs", "good", MAKE)]
+    summary = run(PLAN, "smoke", runs=tmp_path / "runs", data=tmp_path / "data", jobs=1, dry_run=True)
+    assert [job.key for job in summary.jobs] == ["good"]
+    assert not list(tmp_path.iterdir())
+    assert "toy (preset smoke): 1 runs, 0 finished already" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_told_apart_from_a_failure(tmp_path: Path, planned: list[Job]) -> None:
+    kill_parent = "import os, signal, time; os.kill(os.getppid(), signal.SIGINT); time.sleep(60)"
+    planned += [stand_in(tmp_path, "asks to stop", kill_parent)]
+    summary = do(tmp_path)
+    assert (summary.exit_code, summary.interrupted, summary.tables) == (INTERRUPTED, True, "")
+    assert not (tmp_path / "asks to stop" / "failed.json").exists()
+
+
+def test_a_summary_is_one_json_document(tmp_path: Path, planned: list[Job]) -> None:
+    planned += [stand_in(tmp_path, "bad", CRASH), stand_in(tmp_path, "after", MAKE, needs=("bad",))]
+    document = json.loads(json.dumps(do(tmp_path, quiet=True).to_dict()))
+    assert [(job["job"], job["state"]) for job in document["jobs"]] == [("bad", "failed"), ("after", "not started")]
+    assert document["runs"] == 2
+
+
+def test_nothing_finished_and_something_failed_gives_no_report_and_no_second_error(
+    tmp_path: Path, planned: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(*_: object) -> str:
+        raise UsageError("the store holds no run")
+
+    monkeypatch.setattr(bench_run, "table_text", nothing)
+    planned += [stand_in(tmp_path, "bad", CRASH)]
+    summary = do(tmp_path)
+    assert (summary.exit_code, summary.tables) == (SOME_FAILED, "no report: the store holds no run")
+
+
+@pytest.mark.parametrize(("wrong", "sentence"), [({"jobs": 0}, "at least 1"), ({"device": "tpu"}, "no device 'tpu'")])
+def test_wrong_options_are_refused(tmp_path: Path, wrong: dict[str, object], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        run(PLAN, "smoke", runs=tmp_path, **wrong)  # type: ignore[arg-type]
+
+
+def test_cpu_slots_are_one_thread_each() -> None:
+    assert make_slots("cpu", 3) == [{name: "1" for name in bench_run.THREADS}] * 3
+
+
+def test_gpu_slots_go_round_the_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in make_slots("cuda", None)] == ["4", "6"]
+    assert [slot["CUDA_VISIBLE_DEVICES"] for slot in make_slots("cuda", 3)] == ["4", "6", "4"]
