@@ -140,6 +140,30 @@ def test_drawing_lighter_meshes_leaves_the_model_as_it_was() -> None:
     env.close()
 
 
+def test_an_error_while_meshes_are_lighter_leaves_the_model_whole() -> None:
+    env = make_env("metaworld/button_press", observation="state")
+    model = env.simulator.physics()[0]
+    before = model.mesh_facenum.copy()
+    with pytest.raises(RuntimeError), lighter_meshes(model, 500):
+        raise RuntimeError
+    assert np.array_equal(model.mesh_facenum, before)
+    env.close()
+
+
+def test_states_are_bit_identical_under_every_profile() -> None:
+    """The profile is for the eye alone: the same actions lead to the same states."""
+    states = []
+    for profile in ("exact", "fast"):
+        env = make_env("metaworld/window_close", action_repeat=50, profile=profile)
+        observation, _ = env.reset(seed=5)
+        trail = [observation["state"]]
+        for action in ([1, 0, 0, 1], [0, -1, 0.5, -1]):
+            trail.append(env.step(np.array(action, np.float32))[0]["state"])
+        states.append(np.stack(trail))
+        env.close()
+    assert np.array_equal(*states)
+
+
 def test_image_size_is_what_is_asked_for() -> None:
     env = make_env("dmc/cheetah_run", image_size=84)
     assert env.reset(seed=0)[0]["image"].shape == (84, 84, 3)
