@@ -136,7 +136,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "batch": {"size": 16, "length": 16},
         "online": {
-            "prefill": 1250, "prefill_hold": 12, "entropy": 2e-2, "entropy_final": 2e-3, "entropy_updates": 1500,
+            "prefill": 1250, "entropy": 1e-3, "entropy_final": 1e-3,
             "env_steps": 20_000, "source_env_steps": 4_500, "evaluate_every": 1_000, "evaluate_episodes": 4,
         },
         "budget": {"warmup": 150, "updates": 1500},
