@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from coworld_bench.bench import run as bench_run
-from coworld_bench.bench.executor import Job
+from coworld_bench.bench.board import LiveBoard, PlainBoard
+from coworld_bench.bench.executor import Job, Outcome
 from coworld_bench.bench.run import make_slots, needed_jobs, run
 from coworld_bench.errors import INTERRUPTED, SOME_FAILED, UsageError
 from coworld_bench.plans import parse_plan
@@ -128,3 +132,30 @@ def test_gpu_slots_go_round_the_visible_gpus(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in make_slots("cuda", None)] == ["4", "6"]
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in make_slots("cuda", 3)] == ["4", "6", "4"]
+
+
+@pytest.mark.parametrize("kind", [PlainBoard, LiveBoard])
+def test_boards_say_how_each_job_ended(kind: type[PlainBoard], tmp_path: Path) -> None:
+    written = StringIO()
+    console = Console(file=written, width=120, force_terminal=kind is LiveBoard, color_system=None)
+    ends = {
+        "good": Outcome("done", seconds=12),
+        "short": Outcome("done", seconds=3, code=SOME_FAILED),
+        "bad": Outcome("failed", "Traceback\nRuntimeError: no [luck]"),
+        "after": Outcome("not started", "bad"),
+        "late": Outcome("interrupted"),
+    }
+    with kind(len(ends), console) as shown:
+        for name, outcome in ends.items():
+            job = stand_in(tmp_path, name, MAKE)
+            shown.started(job)
+            shown.progressed(job, {"updates": 5, "updates_total": 10, "evaluation": 3.0})
+            shown.ended(job, outcome)
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", written.getvalue())
+    lines = [line.rstrip() for line in re.findall(r"\[\d/5\] .*", plain)]
+    assert [line for line in lines if "started: " not in line or "not started" in line] == [
+        "[1/5] done: good in 12 s",
+        "[2/5] done: short in 3 s, but its stop rule did not fire: the budget ended first",
+        "[3/5] failed: bad: RuntimeError: no [luck]",
+        "[4/5] not started: after: bad failed",
+    ]

@@ -57,6 +57,8 @@ class PlainBoard:
             self.say(f"{share:4.0%} of {job.key}  {latest(progress)}".rstrip())
 
     def ended(self, job: Job, outcome: Outcome) -> None:
+        if outcome.state == "interrupted":
+            return
         self.ended_count += 1
         self.say(sentence(job, outcome))
 
@@ -89,8 +91,10 @@ class LiveBoard(PlainBoard):
         self.tasks[job.key] = self.bars.add_task(job.key, total=1.0, news="")
 
     def progressed(self, job: Job, progress: Mapping[str, Any]) -> None:
-        news = {"news": latest(progress)} if latest(progress) else {}
-        self.bars.update(self.tasks[job.key], completed=fraction(progress), **news)
+        task = self.tasks[job.key]
+        self.bars.update(task, completed=fraction(progress))
+        if latest(progress):
+            self.bars.update(task, news=latest(progress))
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         if job.key in self.tasks:

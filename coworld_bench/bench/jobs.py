@@ -81,7 +81,7 @@ def select_cells(plan: Plan, targets: list[str] | None) -> tuple[Cell, ...]:
     """The cells of these targets, each given as `suite/task`, as the task alone or as its paper code."""
     if not targets:
         return plan.cells
-    names = {}
+    names: dict[str, str] = {}
     for cell in plan.cells:
         task = find_task(cell.target)
         names |= {task.id: task.id, task.name: task.id, task.code: task.id}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Annotated
 
@@ -13,7 +14,7 @@ import coworld_bench
 from coworld_bench.cli import anchors, collect, doctor, evaluate, listing, report, run, train
 from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, USAGE, UserError
 
-VERBS = {
+VERBS: dict[str, Callable[..., int | None]] = {
     "collect": collect.collect,
     "run": run.run,
     "report": report.report,

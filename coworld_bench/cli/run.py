@@ -26,20 +26,24 @@ def run(
     option: Options = None,
 ) -> int:
     """Do every run of a plan that is not finished, with what it needs, and print its report."""
-    wanted = names(methods), names(targets), numbers(seeds), parse_options(option or [])
+    chosen_methods, chosen_targets, chosen_seeds = names(methods), names(targets), numbers(seeds)
+    options = parse_options(option or [])
     from coworld_bench.bench.run import run as run_plan
 
-    chosen = dict(zip(("methods", "targets", "seeds", "options"), wanted, strict=True))
     summary = run_plan(
-        plan, preset, jobs=jobs, dry_run=dry_run, force=force, runs=runs, data=data, device=device, quiet=json, **chosen
-    )
+        plan, preset, methods=chosen_methods, targets=chosen_targets, seeds=chosen_seeds, jobs=jobs, dry_run=dry_run,
+        force=force, runs=runs, data=data, device=device, options=options, quiet=json,
+    )  # fmt: skip
     text = summary.tables
     if dry_run:
         rows = [[job.key, f"{job.estimate_s:.0f}" if job.estimate_s else "?"] for job in summary.jobs]
         text = table(rows, ["job", "seconds"])
     elif summary.report:
         text += f"\n\nreport: {summary.report[0].parent}"
-    show(text, summary.to_dict(), json)
+    if text or json:
+        show(text, summary.to_dict(), json)
     for key, outcome in summary.failed.items():
         typer.echo(f"{outcome.state}: {key}: {outcome.note.splitlines()[-1]}", err=True)
+    if summary.interrupted:
+        typer.echo("interrupted: what is done is kept, and the same command goes on from there", err=True)
     return summary.exit_code
