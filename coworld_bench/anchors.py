@@ -11,16 +11,16 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 
 from coworld_bench.config import Config, override, resolve
 from coworld_bench.devices import choose_device
 from coworld_bench.dreamer import AgentSpec, DreamerAgent
-from coworld_bench.envs import domain_of, make_env
+from coworld_bench.envs import TaskEnv, domain_of, make_env
 from coworld_bench.envs.experts import scripted_policy
 from coworld_bench.evaluation import Record, evaluator, mean_return, play
 from coworld_bench.files import digest_of, read_json, write_json
@@ -76,33 +76,35 @@ def summary(records: list[Record]) -> dict[str, Any]:
     return {"returns": [r["return"] for r in records], "successes": [r["success"] for r in records]}
 
 
-def play_random(env: gymnasium.Env, episodes: int) -> list[Record]:
+def play_random(env: TaskEnv, episodes: int) -> list[Record]:
     """Uniform random actions, a new one every env step."""
     records = []
     for index in range(episodes):
-        rng = generator(index, "random policy")
-        records.append(play(env, lambda _, rng=rng: sample(env, rng), episode_seed("anchor", 0, index))[0])
+        draw = partial(uniform_action, generator(index, "random policy"), action_size(env))
+        records.append(play(env, draw, episode_seed("anchor", 0, index))[0])
     return records
 
 
-def sample(env: gymnasium.Env, rng: np.random.Generator) -> np.ndarray:
-    return rng.uniform(-1, 1, env.action_space.shape).astype(np.float32)
+def uniform_action(rng: np.random.Generator, size: int, _: dict[str, np.ndarray]) -> np.ndarray:
+    return rng.uniform(-1, 1, size).astype(np.float32)
 
 
-def play_scripted(env: gymnasium.Env, episodes: int) -> dict[str, Any]:
+def action_size(env: TaskEnv) -> int:
+    return env.simulator.action_size
+
+
+def play_scripted(env: TaskEnv, episodes: int) -> dict[str, Any]:
     """The suite's scripted policy, where it has one."""
-    policy = scripted_policy(env.unwrapped.env_spec)
+    policy = scripted_policy(env.env_spec)
     if policy is None:
         return {}
     records = [play(env, lambda _: policy(env), episode_seed("anchor", 4, index))[0] for index in range(episodes)]
     return {"scripted": summary(records)}
 
 
-def best_constant(
-    env: gymnasium.Env, candidates: int, tries: int, finalists: int, episodes: int
-) -> dict[str, Any]:
+def best_constant(env: TaskEnv, candidates: int, tries: int, finalists: int, episodes: int) -> dict[str, Any]:
     """The constant action that does best: searched on some episodes, judged on others."""
-    actions = constant_candidates(env.action_space.shape[0], candidates)
+    actions = constant_candidates(action_size(env), candidates)
     scores = [mean_return(play_constant(env, action, 1, tries)) for action in actions]
     best = sorted(range(len(actions)), key=lambda index: -scores[index])[:finalists]
     judged = [(actions[index], play_constant(env, actions[index], 2, episodes)) for index in best]
@@ -110,7 +112,7 @@ def best_constant(
     return summary(records) | {"action": action.tolist(), "candidates": len(actions)}
 
 
-def play_constant(env: gymnasium.Env, action: np.ndarray, stream: int, episodes: int) -> list[Record]:
+def play_constant(env: TaskEnv, action: np.ndarray, stream: int, episodes: int) -> list[Record]:
     return [play(env, lambda _: action, episode_seed("anchor", stream, index))[0] for index in range(episodes)]
 
 

@@ -36,8 +36,7 @@ def train(
     """One run: its result, as it is stored in `runs`/<run>/result.json; a finished run is read, not done again.
 
     >>> result = train("coworld", "metaworld/window_close", "metaworld/drawer_close")  # doctest: +SKIP
-    >>> result["score"]["mean"]  # doctest: +SKIP
-    4012.3
+    >>> result["score"]["mean"], result["score"]["rule"]  # doctest: +SKIP
 
     `method` is a shipped name or the path of a method file; a source agent that is missing is trained first. Raises
     UsageError for a name or setting that does not exist, and DatasetError where the target's dataset is missing."""

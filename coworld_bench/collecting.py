@@ -254,6 +254,6 @@ def make_card(spec: CollectSpec, online: OnlineAgent, curve: list[dict[str, Any]
         "recipe": spec.recipe | {"options": {key: str(value) for key, value in spec.options.items()}},
         "policy": {"algo": "DreamerV2", "config_digest": digest_of(spec.config.to_dict()), "updates": online.updates},
         "provenance": {"packages": packages(), "git": git_state(), "gl": gl_info(), "machine": machine()},
-        "has_success": online.env.unwrapped.has_success,
+        "has_success": online.env.has_success,
         "license": "CC-BY-4.0",
     }

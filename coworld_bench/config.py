@@ -192,7 +192,7 @@ def override(settings: S, options: Mapping[str, str]) -> S:
     """`settings` with dotted keys replaced; text is read as JSON where it is JSON, else taken as it is."""
     values = settings.model_dump()
     for key, text in options.items():
-        group = values
+        group: Any = values
         *path, last = key.split(".")
         for part in path:
             group = group.get(part) if isinstance(group, dict) else None

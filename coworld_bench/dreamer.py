@@ -244,9 +244,7 @@ class DreamerAgent:
         transitions = config.horizon if config.indexing == "dv2" else config.horizon - 1
         count = len(starts.deter)
         noise = rssm.draw(self.generator, transitions, count)
-        uniform = torch.rand(
-            transitions, count, self.spec.action_input, generator=self.generator, device=self.device
-        )
+        uniform = torch.rand(transitions, count, self.spec.action_input, generator=self.generator, device=self.device)
         members = self._prior_members(transitions)
         state, states, entropies = starts, [starts], []
         for row in range(transitions):
@@ -362,5 +360,3 @@ def read_metrics(metrics: Metrics) -> dict[str, float]:
         return {}
     values = torch.stack([value.float().reshape(()) for value in metrics.values()]).tolist()
     return dict(zip(metrics, values, strict=True))
-
-

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 
-from coworld_bench.envs import make_env
+from coworld_bench.envs import TaskEnv, make_env
 from coworld_bench.methods import Policy
 from coworld_bench.seeding import episode_seed, torch_seed
 from coworld_bench.tasks import EnvSpec
@@ -25,10 +24,10 @@ class Evaluator:
 
     def __init__(self, env: EnvSpec, reward_scale: float = 1.0, discount: float = 0.99) -> None:
         self.spec, self.reward_scale, self.discount = env, reward_scale, discount
-        self._env: gymnasium.Env | None = None
+        self._env: TaskEnv | None = None
 
     @property
-    def env(self) -> gymnasium.Env:
+    def env(self) -> TaskEnv:
         if self._env is None:
             self._env = make_env(self.spec)
         return self._env
@@ -40,7 +39,8 @@ class Evaluator:
     def episode(self, policy: Policy, seed: int) -> Record:
         """One episode: return (all frames, unscaled), length in env steps, success, and the critic against the truth."""
         generator = torch.Generator(policy.device).manual_seed(torch_seed(seed, "evaluation"))
-        carry, values = policy.initial(), []
+        carry = policy.initial()
+        values: list[float | None] = []
 
         def act(observation: dict[str, np.ndarray]) -> np.ndarray:
             nonlocal carry
@@ -54,14 +54,15 @@ class Evaluator:
     def _overestimation(self, values: list[float | None], rewards: list[float]) -> Record:
         """Predicted against realised value, in scaled reward units: at row 0, and the mean over the rows whose
         discounted tail is less than 1 % cut off by the end of the episode (row 0 alone where there is none)."""
-        if values[0] is None:
+        known = [value for value in values if value is not None]
+        if not known:
             return {}
         realised = discounted(np.array(rewards) * self.reward_scale, self.discount)
         rows = max(1, len(rewards) - math.ceil(math.log(0.01) / math.log(self.discount)))
         return {
-            "value_predicted": float(values[0]),
+            "value_predicted": float(known[0]),
             "value_realised": float(realised[0]),
-            "value_predicted_mean": float(np.mean(values[:rows])),
+            "value_predicted_mean": float(np.mean(known[:rows])),
             "value_realised_mean": float(np.mean(realised[:rows])),
         }
 
@@ -80,9 +81,7 @@ def evaluator(env: EnvSpec, reward_scale: float = 1.0, discount: float = 0.99) -
         made.close()
 
 
-def play(
-    env: gymnasium.Env, act: Callable[[dict[str, np.ndarray]], np.ndarray], seed: int
-) -> tuple[Record, list[float]]:
+def play(env: TaskEnv, act: Callable[[dict[str, np.ndarray]], np.ndarray], seed: int) -> tuple[Record, list[float]]:
     """One episode of any policy; returns its record and its rewards per env step."""
     observation, _ = env.reset(seed=seed)
     rewards: list[float] = []

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 
@@ -16,7 +15,7 @@ from coworld_bench.data.episode import Episode, EpisodeBuilder
 from coworld_bench.data.memory import BatchStream, EpisodeMemory
 from coworld_bench.data.staging import Staging
 from coworld_bench.dreamer import AgentSpec, DreamerAgent, Metrics, Terms
-from coworld_bench.envs import make_env
+from coworld_bench.envs import TaskEnv, make_env
 from coworld_bench.seeding import episode_seed, generator, torch_seed
 from coworld_bench.tasks import Domain
 
@@ -41,12 +40,12 @@ class OnlineAgent:
         self.memory = EpisodeMemory()
         self.batches = BatchStream(self.memory, seed, config.batch.size, config.batch.length)
         self.successes = self.env_steps = 0
-        self._env: gymnasium.Env | None = None
+        self._env: TaskEnv | None = None
         for episode in staging.episodes():
             self._remember(episode)
 
     @property
-    def env(self) -> gymnasium.Env:
+    def env(self) -> TaskEnv:
         """The environment, made when it is first needed."""
         if self._env is None:
             self._env = make_env(self.domain.env)

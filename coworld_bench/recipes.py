@@ -1,12 +1,12 @@
 """What `datasets/*.toml` says of a task: reference returns and how they were measured, and pinned collection recipes.
 
-    [window_close.reference.quick]          the return that counts as 1 under this preset; `any` stands for the others
-    value = 3583.0
-    how = "..."
-    [window_close.recipe.quick]             how `collect` makes the task's datasets
-    seed = 0
-    why = "..."
-    options = { "online.prefill_successes" = 2 }
+[window_close.reference.quick]          the return that counts as 1 under this preset; `any` stands for the others
+value = 3583.0
+how = "..."
+[window_close.recipe.quick]             how `collect` makes the task's datasets
+seed = 0
+why = "..."
+options = { "online.prefill_successes" = 2 }
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from __future__ import annotations
 import tomllib
 from functools import cache
 from typing import Any
+
+from pydantic import Field
 
 from coworld_bench.config import Settings
 from coworld_bench.errors import UsageError
@@ -33,7 +35,7 @@ class Recipe(Settings):
 
     seed: int = 0
     why: str = ""
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 @cache

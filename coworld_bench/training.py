@@ -103,9 +103,7 @@ class PlannedRun:
         tasks = [self.env.task, *self.sources]
         widest = max(domain_of(EnvSpec(task, observation="state")).action for task in tasks)
         model, spec = self.config.model.to_dict(), self.spec
-        return tuple(
-            SourceSpec(task, spec.preset, spec.seed, widest, model, self.shared_options) for task in self.sources
-        )
+        return tuple(SourceSpec(task, spec.preset, spec.seed, widest, model, self.shared_options) for task in self.sources)
 
 
 @dataclass(frozen=True)
