@@ -11,8 +11,8 @@ from coworld_bench.errors import UsageError, unknown
 from coworld_bench.files import read_json
 from coworld_bench.paths import data_home, runs_home
 from coworld_bench.reevaluation import evaluate_run
+from coworld_bench.run_spec import RunSpec
 from coworld_bench.sources import pretrain_source
-from coworld_bench.training import RunSpec
 from coworld_bench.training import train as train_run
 
 Observe = Callable[[dict[str, Any]], None]

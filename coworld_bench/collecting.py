@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from coworld_bench.checkpoints import load_state, save_state
 from coworld_bench.config import Config, override, resolve
 from coworld_bench.data.build import build
 from coworld_bench.data.dataset import dataset_folder, dataset_id, open_dataset
@@ -20,14 +19,12 @@ from coworld_bench.devices import choose_device
 from coworld_bench.envs import check_task, domain_of, gl_info
 from coworld_bench.errors import UsageError, unknown
 from coworld_bench.evaluation import Evaluator, evaluator
-from coworld_bench.files import digest_of
-from coworld_bench.folders import clear_folder
+from coworld_bench.files import clear_folder, digest_of
 from coworld_bench.online import OnlineAgent
 from coworld_bench.paths import data_home
 from coworld_bench.provenance import git_state, machine, packages
 from coworld_bench.recipes import Reference, need_reference, recipe
 from coworld_bench.tasks import EnvSpec
-from coworld_bench.training import save
 
 Observe = Callable[[dict[str, Any]], None]
 QUALITIES = {"medium-replay": 1 / 3, "medium-expert": 1.0}  # the share of the reference return that stops collection
@@ -196,11 +193,11 @@ class Collection:
         returns = [record["return"] for record in records]
         point = {"env_steps": online.env_steps, "updates": online.updates, "returns": returns}
         self.curve.append(point | {"mean": sum(returns) / len(returns)})
-        save(self.checkpoint, {"online": online.state_dict(), "curve": self.curve})
+        save_state(self.checkpoint, {"online": online.state_dict(), "curve": self.curve})
 
     def _resume(self) -> None:
         if self.checkpoint.is_file():
-            state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            state = load_state(self.checkpoint)
             self.online.load_state_dict(state["online"])
             self.curve = state["curve"]
         elif len(self.online.staging):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,12 @@ def read_lines(path: Path) -> list[Any]:
         except json.JSONDecodeError:
             continue
     return lines
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove a folder of the project's own with everything in it; nothing happens where there is none."""
+    if folder.is_dir():
+        shutil.rmtree(folder)
 
 
 def canonical(value: Any) -> bytes:

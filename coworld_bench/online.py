@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from coworld_bench.checkpoints import load_state
 from coworld_bench.config import Config
 from coworld_bench.data.episode import Episode, EpisodeBuilder
 from coworld_bench.data.memory import BatchStream, EpisodeMemory
@@ -172,7 +173,7 @@ class SourceAgent:
     folder: Path
 
     def state(self) -> dict[str, Any]:
-        return torch.load(self.folder / "agent.pt", map_location="cpu", weights_only=True)
+        return load_state(self.folder / "agent.pt")
 
     def episodes(self) -> list[Episode]:
         return Staging(self.folder / "episodes", read_only=True).episodes()

@@ -10,7 +10,8 @@ from coworld_bench.dreamer import AgentSpec
 from coworld_bench.errors import UsageError
 from coworld_bench.evaluation import evaluator, mean_return
 from coworld_bench.files import read_json
-from coworld_bench.training import ResolvedRun, Run, RunSpec
+from coworld_bench.run_spec import ResolvedRun, RunSpec
+from coworld_bench.training import Run
 
 
 def evaluate_run(

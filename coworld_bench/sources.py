@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from coworld_bench.checkpoints import save_state
 from coworld_bench.config import Config, merge, override, resolve
 from coworld_bench.data.staging import Staging
 from coworld_bench.devices import choose_device
 from coworld_bench.envs import domain_of
-from coworld_bench.files import atomic, digest_of, read_json, write_json
+from coworld_bench.files import digest_of, read_json, write_json
 from coworld_bench.methods import SourceAgent
 from coworld_bench.online import OnlineAgent
 from coworld_bench.paths import data_home
@@ -87,10 +86,7 @@ def pretrain_source(
             returns = [ret for ret in train_online(online, spec.config.online.source_env_steps, observe)]
         finally:
             online.close()
-        buffer = io.BytesIO()
-        torch.save(online.state_dict(), buffer)
-        with atomic(folder / "agent.pt") as file:
-            file.write(buffer.getvalue())
+        save_state(folder / "agent.pt", online.state_dict())
         write_json(folder / "source.json", describe(spec, online, returns))
     return folder
 

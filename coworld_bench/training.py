@@ -1,163 +1,28 @@
-"""One run: a method, a target, its sources, a seed. Resolved before any work, stored so that it explains itself."""
+"""A run at work: train, evaluate on the way, store what happened; go on from the last checkpoint when interrupted."""
 
 from __future__ import annotations
 
-import io
+import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from coworld_bench.config import Config, Settings, override, resolve
-from coworld_bench.data.dataset import Dataset, dataset_folder, dataset_id, open_dataset
+from coworld_bench.checkpoints import load_state, save_state
+from coworld_bench.data.dataset import Dataset
 from coworld_bench.devices import choose_device, describe_device
 from coworld_bench.dreamer import AgentSpec, Metrics, read_metrics
-from coworld_bench.envs import check_task, domain_of
-from coworld_bench.errors import DatasetError, UsageError
-from coworld_bench.evaluation import PROTOCOL, Evaluator, evaluator, mean_return, score
-from coworld_bench.files import (
-    append_line,
-    atomic,
-    digest_of,
-    read_json,
-    read_lines,
-    sha256_file,
-    write_json,
-    write_text,
-)
-from coworld_bench.folders import clear_folder
-from coworld_bench.methods import Job, Learner, Method, load_method
+from coworld_bench.errors import DatasetError
+from coworld_bench.evaluation import Evaluator, evaluator, mean_return, score
+from coworld_bench.files import append_line, clear_folder, read_json, read_lines, write_json, write_text
+from coworld_bench.methods import Job, Learner
 from coworld_bench.paths import runs_home
 from coworld_bench.provenance import git_state, machine, packages
-from coworld_bench.sources import SourceSpec
-from coworld_bench.tasks import Domain, EnvSpec
+from coworld_bench.run_spec import ResolvedRun, RunSpec
+from coworld_bench.tasks import Domain
 
 Observe = Callable[[dict[str, Any]], None]
-SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class RunSpec:
-    """A run as it is asked for. `options` are dotted settings; a method's own carry its name: `coworld.alpha`."""
-
-    method: str
-    target: str
-    sources: tuple[str, ...] = ()
-    seed: int = 0
-    preset: str = "quick"
-    quality: str = "medium-replay"
-    options: Mapping[str, str] = field(default_factory=dict)
-
-    def plan(self) -> PlannedRun:
-        """Everything but the dataset's fingerprint. Raises UsageError for anything that does not exist."""
-        method = load_method(self.method)
-        target = check_task(self.target)
-        sources = tuple(check_task(source).id for source in self.sources)[: method.sources]
-        if len(sources) < method.sources:
-            raise UsageError(f"{method.name} needs {method.sources} source task(s); give --source suite/task")
-        own = {key: value for key, value in self.options.items() if key.startswith(f"{method.name}.")}
-        shared = {key: value for key, value in self.options.items() if key not in own and not _of_other_method(key)}
-        config = override(method.adapt(resolve(self.preset, target.suite), target.suite), shared)
-        settings = override(
-            method.defaults(self.preset, target.suite),
-            {key.removeprefix(f"{method.name}."): value for key, value in own.items()},
-        )
-        env = EnvSpec(target.id, action_repeat=config.env.action_repeat, profile=config.env.profile)
-        return PlannedRun(self, method, config, settings, env, sources, shared)
-
-    def resolve(self, data: Path | None = None) -> ResolvedRun:
-        """The run with its dataset. Raises DatasetError when that is missing or damaged."""
-        planned = self.plan()
-        return ResolvedRun(planned, open_dataset(planned.dataset_id, data))
-
-
-def _of_other_method(key: str) -> bool:
-    """Whether an option belongs to some method's own settings; `run` hands all options to every method."""
-    from coworld_bench.methods import method_names
-
-    return key.split(".")[0] in method_names()
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    spec: RunSpec
-    method: Method
-    config: Config
-    settings: Settings
-    env: EnvSpec
-    sources: tuple[str, ...]
-    shared_options: Mapping[str, str]
-
-    @property
-    def dataset_id(self) -> str:
-        return dataset_id(self.env.task, self.spec.quality, self.spec.preset)
-
-    def source_specs(self) -> tuple[SourceSpec, ...]:
-        """The source agents this run starts from; they understand the actions of every domain."""
-        if not self.sources:
-            return ()
-        tasks = [self.env.task, *self.sources]
-        widest = max(domain_of(EnvSpec(task, observation="state")).action for task in tasks)
-        model, spec = self.config.model.to_dict(), self.spec
-        return tuple(SourceSpec(task, spec.preset, spec.seed, widest, model, self.shared_options) for task in self.sources)
-
-
-@dataclass(frozen=True)
-class ResolvedRun:
-    planned: PlannedRun
-    dataset: Dataset
-
-    def __post_init__(self) -> None:
-        has, wants = self.dataset.env_spec, self.planned.env
-        if has != wants:
-            differ = [key for key, value in wants.to_dict().items() if has.to_dict()[key] != value]
-            pairs = ", ".join(f"{key} {getattr(has, key)!r} against {getattr(wants, key)!r}" for key in differ)
-            raise UsageError(
-                f"dataset {self.dataset.id} was made in another environment than this run would be evaluated in: {pairs}; "
-                f"set env.{differ[0]} to the dataset's, or collect again"
-            )
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """All that determines the result; its digest names the run."""
-        planned, spec = self.planned, self.planned.spec
-        return {
-            "protocol": PROTOCOL,
-            "method": planned.method.name,
-            "method_file": sha256_file(Path(spec.method).expanduser()) if spec.method.endswith(".py") else None,
-            "target": planned.env.task,
-            "env": planned.env.to_dict(),
-            "source_digests": [source.digest for source in planned.source_specs()],
-            "seed": spec.seed,
-            "preset": spec.preset,
-            "config": planned.config.to_dict(),
-            "method_config": planned.settings.to_dict(),
-            "dataset": self.dataset.fingerprint,
-        }
-
-    @property
-    def id(self) -> str:
-        spec, planned = self.planned.spec, self.planned
-        names = [planned.method.name, planned.env.task.replace("/", "-")]
-        names += [source.replace("/", "-") for source in planned.sources] or ["none"]
-        return "--".join([*names, f"s{spec.seed}", digest_of(self.identity)[:10]])
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """What `config.json` holds: the identity, and who it is in words."""
-        planned, spec = self.planned, self.planned.spec
-        return self.identity | {
-            "schema": SCHEMA,
-            "run": self.id,
-            "label": planned.method.label,
-            "sources": list(planned.sources),
-            "options": dict(spec.options),
-            "quality": spec.quality,
-        }
 
 
 def train(
@@ -252,13 +117,13 @@ class Run:
         self.spent["evaluation_s"] += time.perf_counter() - began
         self._count_time()
         state = {"learner": learner.state_dict(), "evaluations": self.evaluations, "spent": self.spent}
-        save(self.folder / "checkpoints" / "last.pt", state)
+        save_state(self.folder / "checkpoints" / "last.pt", state)
         if self.observe is not None:
             progress = {"updates": updates, "updates_total": learner.total, "evaluation": mean_return(records)}
             self.observe(progress | {"wall_s": self.spent["wall_s"]})
 
     def _resume(self, learner: Learner, checkpoint: Path) -> None:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state = load_state(checkpoint)
         learner.load_state_dict(state["learner"])
         self.evaluations, self.spent = state["evaluations"], state["spent"]
         last = self.evaluations[-1]["updates"]
@@ -331,18 +196,5 @@ def facts(dataset: Dataset) -> dict[str, Any]:
 
 def keep_lines(path: Path, last: int) -> None:
     """Drop the lines that were written after the checkpoint a run goes on from."""
-    import json
-
     lines = [line for line in read_lines(path) if line["updates"] <= last]
     write_text(path, "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
-
-
-def save(path: Path, state: Any) -> None:
-    """`torch.save`, atomically."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    with atomic(path) as file:
-        file.write(buffer.getbuffer())
-
-
-__all__ = ["ResolvedRun", "RunSpec", "dataset_folder", "train"]

@@ -9,7 +9,7 @@ import pytest
 from made_episodes import played, several
 
 from coworld_bench.data.episode import EpisodeBuilder
-from coworld_bench.data.memory import BatchStream, EpisodeMemory, batch_stream
+from coworld_bench.data.memory import BatchStream, EpisodeMemory
 from coworld_bench.errors import UsageError
 
 
@@ -117,7 +117,7 @@ def test_states_alone_give_batches_without_pictures() -> None:
 
 def test_batch_k_depends_on_seed_and_k_alone() -> None:
     memory = filled(20, 30, 40)
-    stream = batch_stream(memory, seed=3, batch=4, length=6)
+    stream = BatchStream(memory, seed=3, batch=4, length=6)
     batches = [stream.next() for _ in range(5)]
     assert stream.state_dict() == {"seed": 3, "k": 5}
     later = BatchStream(memory, seed=3, batch=4, length=6, k=2)
@@ -127,4 +127,4 @@ def test_batch_k_depends_on_seed_and_k_alone() -> None:
     later.load_state_dict({"seed": 3, "k": 0})
     np.testing.assert_array_equal(later.next().state, batches[0].state)
     assert not np.array_equal(batches[0].state, batches[1].state)
-    assert not np.array_equal(batch_stream(memory, 4, 4, 6).next().state, batches[0].state)
+    assert not np.array_equal(BatchStream(memory, 4, 4, 6).next().state, batches[0].state)

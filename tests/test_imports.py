@@ -12,14 +12,15 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
     "values": [
-        "config", "devices", "errors", "files", "folders", "paths", "plans", "provenance", "recipes", "seeding", "tasks",
+        "config", "devices", "errors", "files", "paths", "plans", "provenance", "recipes", "seeding", "tasks",
     ],
     "boundaries": ["data", "envs"],
-    "models": ["dreamer", "losses", "nets", "rssm"],
+    "models": ["checkpoints", "dreamer", "losses", "nets", "rssm"],
     "methods": ["coworld", "methods", "offline", "online"],
     "reporting": ["reporting"],
     "harness": [
-        "anchors", "api", "bench", "collecting", "evaluation", "health", "reevaluation", "sources", "training",
+        "anchors", "api", "bench", "collecting", "evaluation", "health", "reevaluation", "run_spec", "sources",
+        "training",
     ],
     "cli": ["cli"],
 }  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import striped_episode
 
+from coworld_bench.checkpoints import load_state, save_state
 from coworld_bench.config import Config, override
 from coworld_bench.coworld import Block, CoWorld, CoWorldSettings, schedule
 from coworld_bench.data.memory import EpisodeMemory
@@ -22,7 +23,6 @@ from coworld_bench.methods import Job, SourceAgent, load_method, method_names
 from coworld_bench.online import OnlineAgent
 from coworld_bench.sources import train_online
 from coworld_bench.tasks import EnvSpec
-from coworld_bench.training import save
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def source(toy: Config, tmp_path_factory: pytest.TempPathFactory) -> SourceAgent
     with Staging(folder / "episodes") as staging:
         online = OnlineAgent(domain, toy, 0, staging, action_input=2)
         train_online(online, 150)
-        save(folder / "agent.pt", online.state_dict())
+        save_state(folder / "agent.pt", online.state_dict())
         online.close()
     write_json(folder / "source.json", {})
     return SourceAgent(domain, toy, 0, 2, folder)
@@ -94,11 +94,11 @@ def test_a_stored_method_goes_on_as_if_never_stopped(
     before = turns(whole, 4)
     stopped = make(name, toy, target, source, tmp_path / "stopped")
     assert turns(stopped, 4) == before
-    save(tmp_path / "state.pt", stopped.state_dict())
+    save_state(tmp_path / "state.pt", stopped.state_dict())
     if name == "coworld":
         stopped.source.staging.close()
     restored = make(name, toy, target, source, tmp_path / "stopped")
-    restored.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    restored.load_state_dict(load_state(tmp_path / "state.pt"))
     assert turns(restored, 4) == turns(whole, 4)
 
 

@@ -22,10 +22,10 @@ from coworld_bench.data.dataset import dataset_folder
 from coworld_bench.errors import OK, SOME_FAILED, UsageError, unknown
 from coworld_bench.methods import load_method, method_names
 from coworld_bench.plans import Cell, Plan
+from coworld_bench.run_spec import PlannedRun, ResolvedRun, RunSpec
 from coworld_bench.seeding import MAX_SEED
 from coworld_bench.sources import SourceSpec
 from coworld_bench.tasks import find_task
-from coworld_bench.training import PlannedRun, ResolvedRun, RunSpec
 
 NOT_FIRED = (OK, SOME_FAILED)  # `collect` ends with 1 when its rule did not fire; the dataset is kept and says so
 

@@ -83,7 +83,8 @@ def do_anchors(asked: Mapping[str, Any], observe: Observe) -> int:
 
 
 def do_train(asked: Mapping[str, Any], observe: Observe) -> int:
-    from coworld_bench.training import RunSpec, train
+    from coworld_bench.run_spec import RunSpec
+    from coworld_bench.training import train
 
     place = asked["place"]
     spec = RunSpec(**asked["spec"] | {"sources": tuple(asked["spec"]["sources"])})

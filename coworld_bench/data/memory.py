@@ -127,8 +127,3 @@ class BatchStream:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.seed, self.k = int(state["seed"]), int(state["k"])
-
-
-def batch_stream(memory: EpisodeMemory, seed: int, batch: int, length: int) -> BatchStream:
-    """The batches of `seed`, from number 0 on."""
-    return BatchStream(memory, seed, batch, length)

@@ -1,0 +1,24 @@
+"""States of learners and agents on disk."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from coworld_bench.files import atomic
+
+
+def save_state(path: Path, state: Any) -> None:
+    """`torch.save`, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    with atomic(path) as file:
+        file.write(buffer.getbuffer())
+
+
+def load_state(path: Path) -> Any:
+    """What `save_state` wrote, on the CPU; refuses anything but plain values and tensors."""
+    return torch.load(path, map_location="cpu", weights_only=True)

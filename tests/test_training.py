@@ -1,0 +1,145 @@
+"""A run from spec to result on `toy`: identity, refusal, going on after an interruption, force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coworld_bench.collecting import collect, plan_collection
+from coworld_bench.data.dataset import open_dataset
+from coworld_bench.errors import DatasetError, UsageError
+from coworld_bench.files import read_json, read_lines
+from coworld_bench.run_spec import RunSpec
+from coworld_bench.sources import pretrain_source
+from coworld_bench.training import train
+
+SMALL = {"online.prefill": "100", "online.train_every": "25"}
+
+
+class Stopped(Exception):
+    """Stands for a killed process."""
+
+
+def stop_after(calls: int) -> Callable[[dict[str, Any]], None]:
+    left = iter(range(calls))
+
+    def observe(_: dict[str, Any]) -> None:
+        if next(left, None) is None:
+            raise Stopped
+
+    return observe
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with one dataset and the source agent that goes with it."""
+    home = tmp_path_factory.mktemp("data")
+    collect("toy/point", preset="smoke", data=home, options=SMALL)
+    for source in spec("coworld").resolve(home).planned.source_specs():
+        pretrain_source(source, home)
+    return home
+
+
+def spec(method: str, **changes: Any) -> RunSpec:
+    return RunSpec(
+        method, "toy/point", ("toy/point_mirrored",), preset="smoke", options=changes.pop("options", {}), **changes
+    )
+
+
+def scores(result: dict[str, Any]) -> list[list[float]]:
+    return [[episode["return"] for episode in point["episodes"]] for point in result["evaluations"]]
+
+
+@pytest.mark.parametrize("method", ["offline_dv2", "coworld"])
+def test_an_interrupted_run_goes_on_to_the_same_result(method: str, data: Path, tmp_path: Path) -> None:
+    whole = train(spec(method), data=data, runs=tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(spec(method), data=data, runs=tmp_path / "halves", observe=stop_after(1))
+    folder = tmp_path / "halves" / whole["run"]
+    assert not (folder / "result.json").exists() and (folder / "checkpoints" / "last.pt").exists()
+    halves = train(spec(method), data=data, runs=tmp_path / "halves")
+    assert scores(halves) == scores(whole)
+    assert halves["diagnostics"] == whole["diagnostics"] and halves["budget"] == whole["budget"]
+    lines = read_lines(folder / "eval.jsonl")
+    assert [line["updates"] for line in lines] == [0, 4, 8]
+
+
+def test_a_finished_run_is_read_and_force_does_it_again(data: Path, tmp_path: Path) -> None:
+    first = train(spec("offline_dv2"), data=data, runs=tmp_path)
+    assert train(spec("offline_dv2"), data=data, runs=tmp_path, observe=stop_after(0)) == first
+    with pytest.raises(Stopped):
+        train(spec("offline_dv2"), data=data, runs=tmp_path, observe=stop_after(0), force=True)
+
+
+def test_a_result_explains_itself(data: Path, tmp_path: Path) -> None:
+    result = train(spec("coworld"), data=data, runs=tmp_path)
+    dataset = open_dataset("toy/point/medium-replay-smoke", data)
+    assert result["dataset"]["fingerprint"] == dataset.fingerprint
+    assert {"coworld", "torch"} & set(result["versions"]) and result["device"].startswith("cpu")
+    assert {"source_value", "constraint_active", "alignment_loss"} <= set(result["diagnostics"])
+    assert result["source_agents"][0]["task"] == "toy/point_mirrored"
+    assert read_json(tmp_path / result["run"] / "config.json")["method_config"]["alpha"] == 0.2
+
+
+def test_all_that_determines_a_result_is_in_its_name(data: Path) -> None:
+    names = {
+        spec("coworld").resolve(data).id,
+        spec("coworld", seed=1).resolve(data).id,
+        spec("coworld", options={"coworld.alpha": "3"}).resolve(data).id,
+        spec("coworld", options={"model.lr": "0.1"}).resolve(data).id,
+        spec("dv2_finetune").resolve(data).id,
+    }
+    assert len(names) == 5
+    assert spec("coworld").resolve(data).id in names
+
+
+def test_data_from_another_environment_are_refused(data: Path) -> None:
+    with pytest.raises(UsageError, match=r"another environment.*profile 'fast' against 'exact'"):
+        spec("offline_dv2", options={"env.profile": "exact"}).resolve(data)
+
+
+def test_missing_data_and_sources_are_named_with_what_makes_them(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="coworld-bench collect toy/point"):
+        train(spec("offline_dv2"), data=tmp_path / "nothing", runs=tmp_path)
+    with pytest.raises(DatasetError, match="source agent"):
+        train(spec("coworld", seed=7), data=data, runs=tmp_path)
+
+
+def test_a_method_that_needs_a_source_says_so() -> None:
+    with pytest.raises(UsageError, match="needs 1 source"):
+        RunSpec("coworld", "toy/point", preset="smoke").plan()
+
+
+def test_an_interrupted_collection_goes_on_to_the_same_dataset(tmp_path: Path) -> None:
+    options = SMALL | {"online.evaluate_every": "50", "online.env_steps": "250"}
+
+    def made(home: Path, **how: Any) -> str:
+        return collect("toy/point", preset="smoke", data=home, options=options, reference_return=1e9, **how).fingerprint
+
+    whole = made(tmp_path / "whole")
+    with pytest.raises(Stopped):
+        made(tmp_path / "halves", observe=stop_after(3))
+    with pytest.raises(UsageError, match="--resume goes on with it"):
+        made(tmp_path / "halves")
+    assert made(tmp_path / "halves", resume=True) == whole
+    dataset = open_dataset("toy/point/medium-replay-smoke", tmp_path / "halves")
+    assert not dataset.fired and dataset.card["quality"]["reference_how"].startswith("given")
+    with pytest.raises(UsageError, match="--force"):
+        made(tmp_path / "halves")
+
+
+def test_the_rule_stops_at_the_first_evaluation_that_reaches_it(tmp_path: Path) -> None:
+    made = collect("toy/point", preset="smoke", data=tmp_path, options=SMALL, reference_return=1e-3)
+    dataset = open_dataset(made.folder)
+    curve = dataset.card["quality"]["curve"]
+    assert made.fired and len(curve) == 1 and curve[0]["mean"] >= dataset.card["quality"]["threshold"]
+    assert dataset.rows == made.episodes * 51
+
+
+def test_collection_refuses_what_does_not_exist_before_any_work() -> None:
+    for wrong in ({"quality": "medium-rare"}, {"preset": "quik"}, {"options": {"model.detre": "1"}}):
+        with pytest.raises(UsageError, match="did you mean"):
+            plan_collection("toy/point", **{"preset": "smoke"} | wrong)
