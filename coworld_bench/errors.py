@@ -42,5 +42,5 @@ def unknown(kind: str, name: str, known: Iterable[str], look: str = "") -> Usage
     """The error for a name that does not exist, with the nearest ones that do."""
     names = sorted(known)
     close = get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names) or 'none'}"
     return UsageError(f"no {kind} {name!r}; {hint}" + (f" (`{look}` lists them all)" if look else ""))
