@@ -179,3 +179,16 @@ def test_colours_are_centred_on_one_and_end_at_the_limit() -> None:
     assert luminance(colour_of(1.0, 1.0)) > 0.9
     assert colour_of(2.0, 1.0) == colour_of(100.0, 1.0) != colour_of(1.5, 1.0)
     assert colour_of(0.5, 1.0) == colour_of(0.0, 1.0) != colour_of(2.0, 1.0)
+
+
+def test_measured_and_published_stand_beside_each_other_in_columns_of_their_own(written: Path) -> None:
+    """The paper's CoWorld row is called differently in table 2; it must still be found, and in its own column."""
+    text = (written / "pair-quick.md").read_text()
+    section = text[text.index("## Measured beside published") :]
+    rows = [[part.strip() for part in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("| ")]
+    assert rows[0][2:] == ["measured, preset quick", "published (paper preset, RTX 3090)"]
+    assert ["CoWorld", "BP → DC*", "2000 ± 141 (2)†", "3967 ± 312"] in rows
+    with (written / "pair-quick.csv").open() as file:
+        records = [row for row in csv.DictReader(file) if row["row"] == "CoWorld" and row["target"].endswith("door_close")]
+    assert {(row["published_mean"], row["published_std"]) for row in records} == {("3967", "312")}
+    assert all(row["mean"] != row["published_mean"] for row in records)

@@ -16,6 +16,7 @@ from coworld_bench.reporting.html import html
 from coworld_bench.reporting.layout import Page, Part, csv_text, markdown, plain
 from coworld_bench.reporting.published import published_table
 from coworld_bench.reporting.selection import Selection, presets_with_results, select
+from coworld_bench.reporting.side_by_side import side_by_side, with_published
 from coworld_bench.reporting.store import Store, read_store
 from coworld_bench.reporting.tables import measured_table, seeds_table, tidy
 from coworld_bench.reporting.words import caveats
@@ -121,10 +122,11 @@ def draw_pictures(
 
 def compose(selection: Selection, pictures: list[Part]) -> Page:
     """The page of one plan under one preset, in the order it is read."""
-    parts: list[Part | None] = [measured_table(selection), caveats(selection), published_table(selection.plan), *pictures]
+    parts: list[Part | None] = [measured_table(selection), caveats(selection), *pictures]
+    parts += [side_by_side(selection), published_table(selection.plan)]
     parts += [seeds_table(selection), diagnostics_table(selection), provenance_table(selection)]
     lead = (
-        "Returns per episode, measured by this project. Numbers that the paper printed have a table of their own. "
+        "Returns per episode, measured by this project. Numbers that the paper printed stand in columns of their own. "
         f"Dataset quality: {selection.plan.quality}."
     )
     return Page(
@@ -134,7 +136,8 @@ def compose(selection: Selection, pictures: list[Part]) -> Page:
 
 def write_csv(selection: Selection, folder: Path, stem: str) -> list[Path]:
     """The measured table and the single runs, as tidy CSV with unrounded numbers."""
-    frames = {"": pd.DataFrame(tidy(selection)), "-runs": selection.finished.drop(columns=["error", "options", "variant"])}
+    cells = with_published(selection, pd.DataFrame(tidy(selection)))
+    frames = {"": cells, "-runs": selection.finished.drop(columns=["error", "options", "variant"])}
     return [
         write(folder / f"{stem}{suffix}.csv", frame.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
         for suffix, frame in frames.items()
