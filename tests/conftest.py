@@ -6,7 +6,6 @@ import os
 import signal
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs start with Ctrl-C ignored
 
 import numpy as np
 import pytest
@@ -14,6 +13,8 @@ import pytest
 from coworld_bench.config import Config, override, resolve
 from coworld_bench.data.episode import Episode
 from coworld_bench.data.memory import EpisodeMemory
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs start with Ctrl-C ignored
 
 
 @pytest.fixture
