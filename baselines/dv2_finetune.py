@@ -1,7 +1,9 @@
 """DV2 Finetune (paper, appendix E): DreamerV2 trained online on the source, then trained offline on the target's data.
 
-Phase 1 is the source agent that CoWorld starts from too, so both get the same one. Phase 2 keeps all its weights (encoder,
-RSSM, heads, actor, critic, slow critic) and updates everything on target batches.
+Phase 1 under presets quick and smoke is the source agent that CoWorld starts from too; CoWorld's goes on learning in the
+source environment while this one stays as it is. Under preset paper it has the paper's own 160,000 env steps (DMC 600,000),
+about what CoWorld's source has in the end. Phase 2 keeps all its weights (encoder, RSSM, heads, actor, critic, slow critic)
+and updates everything on target batches.
 
 Differences from the paper, which leaves them open: fresh Adam states and a fresh slow-critic count in phase 2; actions are
 padded to the larger of both domains in both phases; the warm-up of world-model updates that every method of the table has.
@@ -18,11 +20,25 @@ from coworld_bench.offline import TargetLearner
 class Dv2Finetune(TargetLearner):
     def __init__(self, settings: Settings, job: Job) -> None:
         super().__init__(job)
-        source = job.sources[0].state()["agent"]
-        self.agent.load_weights(source)
+        source = job.sources[0]
+        agent = source.state()["agent"]
+        self.agent.load_weights(agent)
+        self.spent = {"source_updates": agent["counts"][0], "source_env_steps": source.env_steps}
 
     def turn(self) -> Metrics:
         return self.update(self.next_rows())
 
+    def counts(self) -> dict[str, int]:
+        return super().counts() | self.spent
 
-METHOD = Method(name="dv2_finetune", label="DV2 Finetune", learner=Dv2Finetune, sources=1)
+
+METHOD = Method(
+    name="dv2_finetune",
+    label="DV2 Finetune",
+    learner=Dv2Finetune,
+    sources=1,
+    source={
+        "paper": {"online.source_env_steps": "160_000"},
+        "paper/dmc": {"online.source_env_steps": "600_000"},
+    },
+)

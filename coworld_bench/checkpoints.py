@@ -22,3 +22,10 @@ def save_state(path: Path, state: Any) -> None:
 def load_state(path: Path) -> Any:
     """What `save_state` wrote, on the CPU; refuses anything but plain values and tensors."""
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def restore_stream(stream: torch.Generator, state: torch.Tensor) -> None:
+    """Go on with a stored random stream; one stored on another kind of device has no counterpart here, and `stream` stays
+    as it was seeded."""
+    if state.numel() == stream.get_state().numel():
+        stream.set_state(state.cpu())

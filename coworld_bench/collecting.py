@@ -159,7 +159,7 @@ class Collection:
     def __init__(self, spec: CollectSpec, work: Path, online: OnlineAgent, judge: Evaluator, observe: Observe | None):
         self.spec, self.work, self.online, self.judge, self.observe = spec, work, online, judge, observe
         self.curve: list[dict[str, Any]] = []
-        self.began = time.perf_counter(), online.env_steps
+        self.began = 0.0, 0  # clock and env steps at the first episode of this process
 
     @property
     def checkpoint(self) -> Path:
@@ -169,6 +169,7 @@ class Collection:
         """Collect until the rule fires or the budget ends: the learning curve, and whether it fired."""
         self._resume()
         online, config = self.online, self.spec.config.online
+        self.began = time.perf_counter(), online.env_steps
         while not self.fired and online.env_steps < config.env_steps:
             episode = online.agent_episode()[0] if online.prefilled else online.prefill_episode()
             evaluated = online.updates > 0 and online.env_steps >= self._next_evaluation

@@ -89,7 +89,7 @@ class OnlineConfig(Settings):
     entropy_final: float = 1e-4
     entropy_updates: int = 0  # the entropy scale moves to its final value over so many updates
     env_steps: int = 500_000  # the budget of `collect`
-    source_env_steps: int = 30_000  # the budget of a source agent before co-training
+    source_env_steps: int = 35_000  # the budget of a source agent before co-training, prefill included
     evaluate_every: int = 10_000  # env steps
     evaluate_episodes: int = 10
 
@@ -161,7 +161,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 SUITES: dict[tuple[str, str], dict[str, Any]] = {
     ("paper", "dmc"): {
         "model": {"gru_norm": True, "reward_loss": 2.0},
-        "online": {"prefill": 2500, "source_env_steps": 15_000, "evaluate_every": 5_000},
+        "online": {"prefill": 2500, "source_env_steps": 17_500, "evaluate_every": 5_000},
         # 10,000 world-model updates, then 30 epochs of 2,000 (methods page 2.2: the released 6 fall short of the paper)
         "budget": {"warmup": 10_000, "updates": 70_000},
     },

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from coworld_bench.checkpoints import restore_stream
 from coworld_bench.config import Config, ModelConfig
 from coworld_bench.data.memory import Batch
 from coworld_bench.errors import UsageError
@@ -293,7 +294,8 @@ class DreamerAgent:
         assert isinstance(loss, Tensor)
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
+            # as the parameter lies in memory: fused Adam walks both flat, and channels-last convolutions give others
+            parameter.grad = None if gradient is None else gradient.contiguous()
         norm = nn.utils.clip_grad_norm_(parameters, self.config.optimiser.clip)
         self.optimisers[name].step()
         self.optimisers[name].zero_grad(set_to_none=True)
@@ -350,7 +352,7 @@ class DreamerAgent:
         self.load_weights(state)
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
-        self.generator.set_state(state["generator"].cpu())
+        restore_stream(self.generator, state["generator"])
         self.model_updates, self.behaviour_updates, self.slow_copies_due = state["counts"]
 
 

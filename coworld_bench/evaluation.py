@@ -53,11 +53,13 @@ class Evaluator:
 
     def _overestimation(self, values: list[float | None], rewards: list[float]) -> Record:
         """Predicted against realised value, in scaled reward units: at row 0, and the mean over the rows whose
-        discounted tail is less than 1 % cut off by the end of the episode (row 0 alone where there is none)."""
+        discounted tail is less than 1 % cut off by the end of the episode (row 0 alone where there is none).
+
+        A critic's value of a row counts the reward received on arriving at it; row 0 has none."""
         known = [value for value in values if value is not None]
         if not known:
             return {}
-        realised = discounted(np.array(rewards) * self.reward_scale, self.discount)
+        realised = discounted(np.array([0.0, *rewards]) * self.reward_scale, self.discount)
         rows = max(1, len(rewards) - math.ceil(math.log(0.01) / math.log(self.discount)))
         return {
             "value_predicted": float(known[0]),

@@ -84,8 +84,8 @@ class Job:
 class Method:
     """A method's name, what it needs and how its learner is made.
 
-    `shared` holds a method's differences from the shared settings, `own` from its own defaults; both by preset or by
-    `preset/suite` of the target."""
+    `shared` holds a method's differences from the shared settings, `own` from its own defaults, `source` (dotted options)
+    from the settings of the source agents it starts from; all by preset or by `preset/suite` of the target."""
 
     name: str
     label: str
@@ -94,6 +94,7 @@ class Method:
     sources: int = 0
     shared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    source: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def adapt(self, config: Config, suite: str) -> Config:
         """The shared settings as this method wants them."""
@@ -101,6 +102,10 @@ class Method:
 
     def defaults(self, preset: str, suite: str) -> Settings:
         return self.settings.model_validate(self._layer(self.own, preset, suite))
+
+    def source_options(self, preset: str, suite: str) -> dict[str, str]:
+        """The options of this method's source agents."""
+        return self._layer(self.source, preset, suite)
 
     @staticmethod
     def _layer(layers: Mapping[str, Mapping[str, Any]], preset: str, suite: str) -> dict[str, Any]:

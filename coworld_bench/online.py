@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from coworld_bench.checkpoints import load_state
+from coworld_bench.checkpoints import load_state, restore_stream
 from coworld_bench.config import Config
 from coworld_bench.data.episode import Episode, EpisodeBuilder
 from coworld_bench.data.memory import BatchStream, EpisodeMemory
 from coworld_bench.data.staging import Staging
 from coworld_bench.dreamer import AgentSpec, DreamerAgent, Metrics, Terms
 from coworld_bench.envs import TaskEnv, make_env
+from coworld_bench.errors import DatasetError
 from coworld_bench.seeding import episode_seed, generator, torch_seed
 from coworld_bench.tasks import Domain
 
@@ -42,7 +43,7 @@ class OnlineAgent:
         self.batches = BatchStream(self.memory, seed, config.batch.size, config.batch.length)
         self.successes = self.env_steps = 0
         self._env: TaskEnv | None = None
-        for episode in staging.episodes():
+        for episode in staging:
             self._remember(episode)
 
     @property
@@ -142,7 +143,12 @@ class OnlineAgent:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to this state; episodes collected after it are dropped."""
+        """Go back to this state; episodes collected after it are dropped. Raises DatasetError where some are missing."""
+        if state["episodes"] > len(self.staging):
+            raise DatasetError(
+                f"{self.staging.folder} holds {len(self.staging)} episodes, the checkpoint was made with "
+                f"{state['episodes']}: some were deleted since; begin again with --force"
+            )
         if state["episodes"] != len(self.staging):
             self.forget(state["episodes"])
         self.take_over(state)
@@ -152,13 +158,13 @@ class OnlineAgent:
         self.staging.truncate(keep)
         self.memory, self.successes, self.env_steps = EpisodeMemory(), 0, 0
         self.batches.memory = self.memory
-        for episode in self.staging.episodes():
+        for episode in self.staging:
             self._remember(episode)
 
     def take_over(self, state: dict[str, Any]) -> None:
         """Take over networks, optimisers and random streams, and leave the episodes as they are."""
         self.agent.load_state_dict(state["agent"])
-        self.noise.set_state(state["noise"].cpu())
+        restore_stream(self.noise, state["noise"])
         self.batches.load_state_dict(state["batches"])
 
 
@@ -174,6 +180,12 @@ class SourceAgent:
 
     def state(self) -> dict[str, Any]:
         return load_state(self.folder / "agent.pt")
+
+    @property
+    def env_steps(self) -> int:
+        """What its pretraining took of its environment."""
+        staging = Staging(self.folder / "episodes", read_only=True)
+        return staging.rows - len(staging)
 
     def episodes(self) -> list[Episode]:
         return Staging(self.folder / "episodes", read_only=True).episodes()

@@ -3,6 +3,9 @@
 Everything that does not depend on the recurrence is computed for all rows at once: the projections of actions and
 embeddings before the scan, the prior after it (it depends on h alone, and the scan never uses a sample of it).
 Randomness is passed in. Axes: T time, B batch, D deterministic, S stochastic (flattened), A action, E embedding.
+
+The released code has one linear layer over [z, a] and one over [h, e]; here each part has its own, initialised by its own
+number of inputs, so the few action inputs begin with larger weights than there.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from coworld_bench.evaluation import PROTOCOL
 from coworld_bench.files import digest_of, sha256_file
 from coworld_bench.methods import Method, load_method, method_names
 from coworld_bench.sources import SourceSpec
-from coworld_bench.tasks import EnvSpec
+from coworld_bench.tasks import EnvSpec, find_task
 
 SCHEMA = 1
 
@@ -85,7 +85,9 @@ class PlannedRun:
         tasks = [self.env.task, *self.sources]
         widest = max(domain_of(EnvSpec(task, observation="state")).action for task in tasks)
         model, spec = self.config.model.to_dict(), self.spec
-        return tuple(SourceSpec(task, spec.preset, spec.seed, widest, model, self.shared_options) for task in self.sources)
+        suite = find_task(self.env.task).suite
+        options = {**self.method.source_options(spec.preset, suite), **self.shared_options}
+        return tuple(SourceSpec(task, spec.preset, spec.seed, widest, model, options) for task in self.sources)
 
 
 @dataclass(frozen=True)

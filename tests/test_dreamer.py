@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from coworld_bench.checkpoints import restore_stream
 from coworld_bench.config import Config, ModelConfig, override
 from coworld_bench.data.memory import BatchStream, EpisodeMemory
 from coworld_bench.dreamer import AgentSpec, DreamerAgent, Seen, read_metrics
@@ -41,13 +42,39 @@ def test_every_variant_learns_with_finite_numbers(tiny: Config, memory: EpisodeM
     assert np.isfinite(list(metrics.values())).all()
 
 
-def test_the_world_model_fits_a_tiny_dataset(tiny: Config, memory: EpisodeMemory) -> None:
+@pytest.mark.parametrize("encoder", ["patch", "cnn"])
+def test_the_world_model_fits_a_tiny_dataset(tiny: Config, memory: EpisodeMemory, encoder: str) -> None:
     """Reconstruction must fall well below that of a grey picture, and the reward error below the rewards' variance."""
-    agent = agent_of(override(tiny, {"model.lr": "3e-3", "model.units": "64", "model.deter": "64"}))
+    larger = {"model.lr": "3e-3", "model.units": "64", "model.deter": "64", "model.encoder": encoder}
+    agent = agent_of(override(tiny, larger))
     first = learn(agent, memory, 1)
     last = learn(agent, memory, 250, seed=1)
     assert last["model/image"] < 0.25 * first["model/image"]
     assert last["model/reward"] < 0.5 * first["model/reward"]
+
+
+def test_gradients_lie_in_memory_as_their_parameters_do(tiny: Config, memory: EpisodeMemory) -> None:
+    """Fused Adam walks both flat: a channels-last gradient beside a contiguous weight would train the wrong elements."""
+    agent = agent_of(override(tiny, {"model.encoder": "cnn", "model.depth": "2"}))
+    strides = []
+    for optimiser in agent.optimisers.values():
+        parameters = optimiser.param_groups[0]["params"]
+        optimiser.register_step_pre_hook(
+            lambda *_, given=parameters: strides.extend(
+                (weight.stride(), weight.grad.stride()) for weight in given if weight.grad is not None
+            )
+        )
+    learn(agent, memory, 1)
+    assert len(strides) > 20 and all(weight == grad for weight, grad in strides)
+
+
+def test_a_random_stream_of_another_device_is_left_alone() -> None:
+    stream, other = torch.Generator().manual_seed(3), torch.Generator().manual_seed(4)
+    seeded = stream.get_state()
+    restore_stream(stream, torch.zeros(16, dtype=torch.uint8))  # the size of a CUDA generator's state
+    assert torch.equal(stream.get_state(), seeded)
+    restore_stream(stream, other.get_state())
+    assert torch.equal(stream.get_state(), other.get_state())
 
 
 def test_the_same_seed_gives_the_same_numbers(tiny: Config, memory: EpisodeMemory) -> None:

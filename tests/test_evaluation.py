@@ -41,11 +41,13 @@ def test_an_episode_is_reproducible_and_complete(judge: Evaluator) -> None:
 
 
 def test_overestimation_by_hand() -> None:
-    """Rewards 4, 0, 8 scaled by ½, γ ½: G_0 = 2 + 0 + ¼·4 = 3; one row's tail is long enough only at the start."""
+    """Rewards 4, 0, 8 scaled by ½, γ ½, each counted at the row it leads to: 0 + ½·2 + ¼·0 + ⅛·4 = 1.5.
+
+    One row's tail is long enough only at the start."""
     judge = Evaluator(EnvSpec("toy/point"), reward_scale=0.5, discount=0.5)
     probe = judge._overestimation([7.0, 1.0, 1.0], [4.0, 0.0, 8.0])
-    assert probe["value_predicted"] == 7.0 and probe["value_realised"] == 3.0
-    assert probe["value_predicted_mean"] == 7.0 and probe["value_realised_mean"] == 3.0
+    assert probe["value_predicted"] == 7.0 and probe["value_realised"] == 1.5
+    assert probe["value_predicted_mean"] == 7.0 and probe["value_realised_mean"] == 1.5
 
 
 def test_the_probe_leaves_out_rows_whose_tail_is_cut_off() -> None:

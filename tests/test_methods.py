@@ -17,10 +17,11 @@ from coworld_bench.data.memory import EpisodeMemory
 from coworld_bench.data.staging import Staging
 from coworld_bench.dreamer import read_metrics
 from coworld_bench.envs import domain_of
-from coworld_bench.errors import UsageError
+from coworld_bench.errors import DatasetError, UsageError
 from coworld_bench.files import write_json
 from coworld_bench.methods import Job, SourceAgent, load_method, method_names
 from coworld_bench.online import OnlineAgent
+from coworld_bench.run_spec import RunSpec
 from coworld_bench.sources import train_online
 from coworld_bench.tasks import EnvSpec
 
@@ -197,6 +198,8 @@ def test_finetune_starts_from_the_source_and_keeps_learning(
     learner = make("dv2_finetune", toy, target, source, tmp_path)
     theirs = source.state()["agent"]["model"]["encoder.embed.weight"]
     assert torch.equal(learner.agent.model.encoder.embed.weight, theirs)
+    assert learner.counts()["source_env_steps"] == source.env_steps == 150
+    assert learner.counts()["source_updates"] > 0
     learner.turn()
     assert not torch.equal(learner.agent.model.encoder.embed.weight, theirs)
 
@@ -210,6 +213,28 @@ def test_offline_dv2_is_pessimistic_where_its_heads_disagree(
     plain = learner.agent.update_behaviour(starts)["critic/reward"]
     lowered = learner.agent.update_behaviour(starts, penalty=lambda deter: 50 * learner.penalty(deter))["critic/reward"]
     assert lowered < plain - 0.1
+
+
+def test_finetune_of_paper_size_has_the_papers_source_agent() -> None:
+    spec = RunSpec("dv2_finetune", "metaworld/door_close", ("metaworld/button_press",), preset="paper")
+    coworld = RunSpec("coworld", spec.target, spec.sources, preset="paper")
+    assert spec.plan().source_specs()[0].config.online.source_env_steps == 160_000
+    assert coworld.plan().source_specs()[0].config.online.source_env_steps == 35_000
+
+
+@pytest.mark.parametrize("key", ["coworld.epochs", "coworld.warm_rounds"])
+def test_a_schedule_without_rounds_is_refused(key: str) -> None:
+    """It would lose updates."""
+    with pytest.raises(UsageError, match="greater than or equal to 1"):
+        RunSpec("coworld", "metaworld/door_close", ("metaworld/button_press",), options={key: "0"}).plan()
+
+
+def test_a_checkpoint_whose_episodes_were_deleted_is_refused(toy: Config, source: SourceAgent, tmp_path: Path) -> None:
+    online = OnlineAgent(source.domain, toy, 0, Staging(tmp_path / "episodes"))
+    online.prefill_episode()
+    with pytest.raises(DatasetError, match="some were deleted"):
+        online.load_state_dict(online.state_dict() | {"episodes": 2})
+    online.close()
 
 
 def test_actions_of_different_sizes_are_padded_and_masked(
