@@ -24,6 +24,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "evaluate": evaluate.evaluate,
     "anchors": anchors.anchors,
 }
+KEPT = "interrupted; what is done is kept, and the same command (`collect` with --resume) goes on from there"
 UsageMistake: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for a malformed command line
 
 app = typer.Typer(
@@ -59,13 +60,15 @@ def main(arguments: list[str] | None = None) -> int:
     given = [word for word in given if word != "--debug"]  # accepted anywhere
     try:
         code = app(args=given, standalone_mode=False)
+        if code == INTERRUPTED:  # typer's own answer to Ctrl-C, or a verb's
+            return fail(KEPT, INTERRUPTED, debug=False)
         return code if isinstance(code, int) else OK
     except UserError as error:
         return fail(str(error), error.exit_code, debug)
     except UsageMistake as error:
         return fail(with_near_verb(error.format_message(), given), USAGE, debug)  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
-        return fail("interrupted", INTERRUPTED, debug)
+        return fail(KEPT, INTERRUPTED, debug)
     except BrokenPipeError:
         sys.stderr.close()
         return OK

@@ -44,6 +44,4 @@ def run(
         show(text, summary.to_dict(), json)
     for key, outcome in summary.failed.items():
         typer.echo(f"{outcome.state}: {key}: {outcome.note.splitlines()[-1]}", err=True)
-    if summary.interrupted:
-        typer.echo("interrupted: what is done is kept, and the same command goes on from there", err=True)
     return summary.exit_code
