@@ -71,8 +71,7 @@ class CollectSpec:
     @property
     def recipe(self) -> dict[str, Any]:
         """The part of the settings that decides the episodes, and its digest."""
-        parts = self.config.to_dict()
-        decisive = {name: parts[name] for name in ("env", "model", "behaviour", "optimiser", "batch", "online")}
+        decisive = self.config.part("env", "model", "behaviour", "optimiser", "batch", "online", "compute")
         made_of = {"config": decisive, "seed": self.seed, "threshold": self.threshold, "quality": self.quality}
         return made_of | {"digest": digest_of([self.env.to_dict(), made_of])}
 

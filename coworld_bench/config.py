@@ -109,6 +109,15 @@ class EvaluationConfig(Settings):
     episodes: int = 10  # per checkpoint
 
 
+class ComputeConfig(Settings):
+    """How the same mathematics is computed. At its defaults it is no part of what names a run."""
+
+    plain: bool = False  # simple loops differentiated by autograd: the slow oracle of the fast code
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of convolutions and heads; auto: bfloat16 on CUDA
+    compile: bool = False  # fuse elementwise work with torch.compile; pays on CUDA, needs a compiler
+    graph: bool = True  # on CUDA, replay a whole update as one CUDA graph
+
+
 class Config(Settings):
     preset: str = "paper"
     env: EnvConfig = EnvConfig()
@@ -119,6 +128,18 @@ class Config(Settings):
     online: OnlineConfig = OnlineConfig()
     budget: BudgetConfig = BudgetConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    compute: ComputeConfig = ComputeConfig()
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that name a run: all, but `compute` only where it was changed."""
+        named = self.to_dict()
+        if self.compute == ComputeConfig():
+            del named["compute"]
+        return named
+
+    def part(self, *groups: str) -> dict[str, Any]:
+        """These groups of the settings that name a run."""
+        return {group: settings for group, settings in self.identity().items() if group in groups}
 
 
 # What each preset changes of the defaults above, then what a suite changes of that.

@@ -21,9 +21,10 @@ from coworld_bench.checkpoints import restore_stream
 from coworld_bench.config import Config, ModelConfig
 from coworld_bench.data.memory import Batch
 from coworld_bench.errors import UsageError
-from coworld_bench.losses import discount_weights, lambda_returns, squared_error, truncated_normal
-from coworld_bench.nets import image_decoder, image_encoder, image_loss, mlp
+from coworld_bench.losses import discount_weights, lambda_returns, squared_error, truncated_normal, truncated_sample
+from coworld_bench.nets import image_decoder, image_encoder, mlp
 from coworld_bench.rssm import Rssm, State
+from coworld_bench.scans import ImagineScan, roll_out
 from coworld_bench.seeding import torch_seed
 from coworld_bench.tasks import Domain
 
@@ -70,12 +71,12 @@ CriticTerms = Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
 
 
 class WorldModel(nn.Module):
-    def __init__(self, config: ModelConfig, spec: AgentSpec) -> None:
+    def __init__(self, config: ModelConfig, spec: AgentSpec, plain: bool = False) -> None:
         super().__init__()
-        self.config = config
-        self.encoder = image_encoder(config)
+        self.config, self.plain = config, plain
+        self.encoder = image_encoder(config, plain)
         self.rssm = Rssm(config, self.encoder.size, spec.action_input, spec.prior_heads)
-        self.decoder = image_decoder(config, self.rssm.feature_size)
+        self.decoder = image_decoder(config, self.rssm.feature_size, plain)
         self.reward = mlp(self.rssm.feature_size, config.units, config.reward_layers, 1)
 
     def embed(self, image: Tensor) -> Tensor:
@@ -87,7 +88,8 @@ class WorldModel(nn.Module):
         pixels = self.encoder.pixels(rows.image.flatten(0, 1))
         embed = self.encoder(pixels).unflatten(0, rows.reward.shape)
         start = self.rssm.initial(embed.shape[1])
-        return Seen(pixels, embed, *self.rssm.observe(embed, rows.action, noise, start))
+        observe = self.rssm.observe if self.plain else self.rssm.observe_fast
+        return Seen(pixels, embed, *observe(embed, rows.action, noise, start))
 
     def predict_reward(self, feature: Tensor) -> Tensor:
         """[..., F] -> [...], in scaled units."""
@@ -96,7 +98,7 @@ class WorldModel(nn.Module):
     def terms(self, rows: Rows, seen: Seen, member: Tensor | None) -> dict[str, Tensor]:
         """The world model's loss (Eq. 2) by name, each a mean over time and batch."""
         config, feature = self.config, seen.state.feature
-        image = image_loss(self.decoder(feature.flatten(0, 1)), seen.pixels)
+        image = self.decoder.loss(feature.flatten(0, 1), seen.pixels)
         reward = squared_error(self.predict_reward(feature), rows.reward).mean()
         kl = self.rssm.kl_loss(seen.statistics, seen.state.deter, config.kl_balance, config.free_nats, member)
         return {"image": image, "reward": config.reward_loss * reward, "kl": config.kl_scale * kl}
@@ -133,6 +135,10 @@ class ActorCritic(nn.Module):
         action, entropy = truncated_normal(*self.moments(feature), uniform)
         return action * self.mask, (entropy * self.mask).sum(-1)
 
+    def draw(self, feature: Tensor, uniform: Tensor) -> Tensor:
+        """The action of `sample` alone."""
+        return truncated_sample(*self.moments(feature), uniform) * self.mask
+
 
 class Imagined(NamedTuple):
     """A rollout of the policy in the world model: R rows of features [R, N, F], entropies of R-1 decisions [R-1, N]."""
@@ -156,7 +162,7 @@ class DreamerAgent:
         self.config, self.spec, self.device = config, spec, torch.device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_seed(seed, "weights"))
-            self.model = WorldModel(config.model, spec).to(self.device)
+            self.model = WorldModel(config.model, spec, config.compute.plain).to(self.device)
             self.behaviour = ActorCritic(config.model, self.model.rssm.feature_size, spec).to(self.device)
         self.generator = torch.Generator(self.device).manual_seed(torch_seed(seed, "noise"))
         self.model_updates = self.behaviour_updates = 0
@@ -241,22 +247,36 @@ class DreamerAgent:
 
     def imagine(self, starts: State) -> Imagined:
         """The policy in the world model from `starts` [N, .]; gradients flow through actions and dynamics."""
-        config, rssm = self.config.behaviour, self.model.rssm
+        config, rssm, plain = self.config.behaviour, self.model.rssm, self.config.compute.plain
         transitions = config.horizon if config.indexing == "dv2" else config.horizon - 1
         count = len(starts.deter)
         noise = rssm.draw(self.generator, transitions, count)
         uniform = torch.rand(transitions, count, self.spec.action_input, generator=self.generator, device=self.device)
         members = self._prior_members(transitions)
+        imagine = self._imagine_plainly if plain else self._imagine_fast
+        return imagine(starts, noise, uniform, members)
+
+    def _imagine_plainly(self, starts: State, noise: Tensor, uniform: Tensor, members: Tensor | None) -> Imagined:
         state, states, entropies = starts, [starts], []
-        for row in range(transitions):
+        for row in range(len(noise)):
             action, entropy = self.behaviour.sample(state.feature.detach(), uniform[row])
             member = None if members is None else members[row : row + 1]
-            state = rssm.imagine(state, action, noise[row], member)
+            state = self.model.rssm.imagine(state, action, noise[row], member)
             states.append(state)
             entropies.append(entropy)
         deter = torch.stack([state.deter for state in states])
         stoch = torch.stack([state.stoch for state in states])
         return Imagined(State(deter, stoch).feature, deter, torch.stack(entropies))
+
+    def _imagine_fast(self, starts: State, noise: Tensor, uniform: Tensor, members: Tensor | None) -> Imagined:
+        """The rollout first, unrecorded; then the actor on all its states at once, and the dynamics' own backward pass."""
+        rssm, behaviour = self.model.rssm, self.behaviour
+        dynamics = rssm.dynamics(members)
+        rollout = roll_out(dynamics, *starts, noise, lambda row, feature: behaviour.draw(feature, uniform[row]))
+        acted_on = State(rollout.deter[:-1], rollout.stoch[:-1]).feature
+        action, entropy = behaviour.sample(acted_on, uniform)
+        deter, stoch = ImagineScan.apply(action, dynamics, rollout)
+        return Imagined(State(deter, stoch).feature, deter, entropy)
 
     def _returns(self, imagined: Imagined, penalty: Callable[[Tensor], Tensor] | None) -> tuple[Tensor, Tensor]:
         """λ-returns of every row but the last [R-1, N] and the rewards they were made from (Eqs. 8, 9)."""

@@ -88,14 +88,28 @@ def truncated_normal(mean: Tensor, std: Tensor, uniform: Tensor) -> tuple[Tensor
 
     (The released code means to truncate and does not: its `sample` is never called.)"""
     low, high = (-1 - mean) / std, (1 - mean) / std
-    below, above = torch.special.ndtr(low), torch.special.ndtr(high)
-    mass = (above - below).clamp(min=1e-6)
-    quantile = (below + uniform * mass).clamp(1e-6, 1 - 1e-6)
-    sample = mean + std * torch.special.ndtri(quantile)
+    below, mass = _truncation(low, high)
+    sample = _quantile(mean, std, below + uniform * mass)
     clipped = sample + (sample.clamp(-1, 1) - sample).detach()
     density_low, density_high = _normal_density(low), _normal_density(high)
     entropy = 0.5 * math.log(2 * math.pi * math.e) + (std * mass).log()
     return clipped, entropy + (low * density_low - high * density_high) / (2 * mass)
+
+
+def truncated_sample(mean: Tensor, std: Tensor, uniform: Tensor) -> Tensor:
+    """The sample of `truncated_normal` alone, where no gradient is wanted."""
+    below, mass = _truncation((-1 - mean) / std, (1 - mean) / std)
+    return _quantile(mean, std, below + uniform * mass).clamp(-1, 1)
+
+
+def _truncation(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """The standard normal's mass below `low`, and between the two."""
+    below = torch.special.ndtr(low)
+    return below, (torch.special.ndtr(high) - below).clamp(min=1e-6)
+
+
+def _quantile(mean: Tensor, std: Tensor, mass: Tensor) -> Tensor:
+    return mean + std * torch.special.ndtri(mass.clamp(1e-6, 1 - 1e-6))
 
 
 def _normal_density(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ Both encoders end in 32 * depth or 1024 features after an ELU, the vector that s
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from coworld_bench.config import ModelConfig
 
+PART = 1024  # patches worked on at a time on a CPU
 PATCH, GRID = 8, 8  # a 64-pixel image is 8 x 8 patches of 8 x 8 pixels
 
 
@@ -38,12 +40,12 @@ class CnnEncoder(nn.Module):
         self.size = 32 * depth  # 2 x 2 x 8 depth
 
     def pixels(self, image: Tensor) -> Tensor:
-        """uint8 [N, 64, 64, 3] -> [N, 3, 64, 64] in [-0.5, 0.5], channels last in memory."""
-        return center(image).permute(0, 3, 1, 2)
+        """uint8 [N, 64, 64, 3] -> uint8 [N, 3, 64, 64], channels last in memory."""
+        return image.permute(0, 3, 1, 2)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """[N, 3, 64, 64] -> [N, 32 depth]."""
-        x = pixels
+        """uint8 [N, 3, 64, 64] -> [N, 32 depth]."""
+        x = center(pixels)
         for layer in self.layers:
             x = F.elu(layer(x))
         return x.flatten(1)
@@ -63,6 +65,10 @@ class CnnDecoder(nn.Module):
         )
         self.depth = depth
 
+    def loss(self, feature: Tensor, pixels: Tensor) -> Tensor:
+        """-ln p(image) less its constant, summed over pixels, mean over images."""
+        return image_loss(self(feature), center(pixels))
+
     def forward(self, feature: Tensor) -> Tensor:
         """[N, F] -> [N, 3, 64, 64], the mean of a unit-variance Gaussian over the encoder's pixels."""
         x = F.elu(self.first(self.widen(feature)))
@@ -78,43 +84,118 @@ class CnnDecoder(nn.Module):
 
 
 class PatchEncoder(nn.Module):
-    def __init__(self, depth: int) -> None:
+    def __init__(self, depth: int, plain: bool) -> None:
         super().__init__()
         self.embed = nn.Linear(PATCH * PATCH * 3, 4 * depth)
         self.merge = nn.Linear(4 * 4 * depth, 1024 // 16)  # 2 x 2 neighbours become one token
-        self.size = 1024
+        self.size, self.plain = 1024, plain
 
     def pixels(self, image: Tensor) -> Tensor:
-        """uint8 [N, 64, 64, 3] -> [N, 64, 192] in [-0.5, 0.5]: the image as its 8x8 patches, row by row."""
+        """uint8 [N, 64, 64, 3] -> uint8 [N, 64, 192]: the image as its 8x8 patches, row by row."""
         count = image.shape[0]
         grid = image.reshape(count, GRID, PATCH, GRID, PATCH, 3).permute(0, 1, 3, 2, 4, 5)
-        return center(grid.reshape(count, GRID * GRID, PATCH * PATCH * 3))
+        return grid.reshape(count, GRID * GRID, PATCH * PATCH * 3)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """[N, 64, 192] -> [N, 1024]."""
-        x = F.elu(self.embed(pixels))
+        """uint8 [N, 64, 192] -> [N, 1024]."""
+        if self.plain:
+            embedded = self.embed(center(pixels).to(self.embed.weight.dtype))
+        else:
+            embedded = EmbedPixels.apply(pixels, self.embed.weight, self.embed.bias)
+        x = F.elu(embedded)
         x = x.view(-1, 4, 2, 4, 2, x.shape[-1]).permute(0, 1, 3, 2, 4, 5).flatten(3)  # [N, 4, 4, 16 depth]
         return F.elu(self.merge(x)).flatten(1)
 
 
 class PatchDecoder(nn.Module):
-    def __init__(self, inputs: int, depth: int) -> None:
+    def __init__(self, inputs: int, depth: int, plain: bool) -> None:
         super().__init__()
         self.widen = nn.Linear(inputs, 1024)
         self.split = nn.Linear(1024 // 16, 4 * 4 * depth)
         self.paint = nn.Linear(4 * depth, PATCH * PATCH * 3)
+        self.plain = plain
 
     def forward(self, feature: Tensor) -> Tensor:
         """[N, F] -> [N, 64, 192]: the mean of every patch, over the encoder's pixels."""
+        return self.paint(self._tokens(feature))
+
+    def loss(self, feature: Tensor, pixels: Tensor) -> Tensor:
+        """-ln p(image) less its constant, summed over pixels, mean over images."""
+        tokens = self._tokens(feature)
+        if self.plain:
+            return image_loss(self.paint(tokens), center(pixels).to(tokens.dtype))
+        return PaintLoss.apply(tokens, self.paint.weight, self.paint.bias, pixels)
+
+    def _tokens(self, feature: Tensor) -> Tensor:
+        """[N, F] -> [N, 64, 4 depth], one for each patch."""
         x = F.elu(self.widen(feature)).view(-1, 4, 4, 1024 // 16)
         x = F.elu(self.split(x)).view(x.shape[0], 4, 4, 2, 2, -1).permute(0, 1, 3, 2, 4, 5)
-        return self.paint(x.reshape(x.shape[0], GRID * GRID, -1))
+        return x.reshape(x.shape[0], GRID * GRID, -1)
 
     @torch.no_grad()
     def picture(self, feature: Tensor) -> Tensor:
         """The predicted images, uint8 [N, 64, 64, 3]."""
         grid = self(feature).view(-1, GRID, GRID, PATCH, PATCH, 3).permute(0, 1, 3, 2, 4, 5)
         return to_pixels(grid.reshape(-1, GRID * PATCH, GRID * PATCH, 3))
+
+
+class EmbedPixels(torch.autograd.Function):
+    """A linear layer on centred pixels: uint8 [..., P], weight [C, P] -> [..., C].
+
+    The pixels become floats in parts that stay in the cache; /255 - 0.5 is folded into the weights."""
+
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        rows, scaled = pixels.flatten(0, -2), (weight / 255).t()
+        shifted = bias - 0.5 * weight.sum(1)
+        out = weight.new_empty(len(rows), len(weight))
+        for part in parts(rows):
+            torch.addmm(shifted, rows[part].to(weight.dtype), scaled, out=out[part])
+        ctx.save_for_backward(rows)
+        return out.unflatten(0, pixels.shape[:-1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (rows,) = ctx.saved_tensors
+        grad = grad.flatten(0, -2)
+        weight = grad.new_zeros(grad.shape[1], rows.shape[1])
+        for part in parts(rows):
+            weight.addmm_(grad[part].t(), rows[part].to(grad.dtype))
+        bias = grad.sum(0)
+        return None, torch.add(weight / 255, bias.unsqueeze(1), alpha=-0.5), bias
+
+
+class PaintLoss(torch.autograd.Function):
+    """A linear layer whose output is held against centred pixels: ½ Σ (x W' + b - y)² / N, N images.
+
+    Prediction, error and gradients are made in parts that stay in the cache; no picture of floats is ever whole."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, weight: Tensor, bias: Tensor, pixels: Tensor) -> Tensor:
+        x, y, count = tokens.flatten(0, -2), pixels.flatten(0, -2), len(pixels)
+        total, shifted = x.new_zeros(()), bias + 0.5
+        d_x, d_weight, d_bias = torch.empty_like(x), torch.zeros_like(weight), torch.zeros_like(bias)
+        for part in parts(y):
+            error = torch.addmm(shifted, x[part], weight.t()).sub_(y[part].to(x.dtype), alpha=1 / 255)
+            flat = error.view(-1)
+            total += torch.dot(flat, flat)
+            d_weight.addmm_(error.t(), x[part])
+            d_bias += error.sum(0)
+            torch.mm(error, weight, out=d_x[part])
+        ctx.save_for_backward(d_x.view_as(tokens), d_weight, d_bias)
+        ctx.count = count
+        return total * (0.5 / count)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        scale = grad / ctx.count
+        return *(saved * scale for saved in ctx.saved_tensors), None
+
+
+def parts(rows: Tensor) -> list[slice]:
+    """All rows, in parts of a few hundred kilobytes where a cache matters."""
+    size = PART if rows.device.type == "cpu" else len(rows)
+    return [slice(first, first + size) for first in range(0, len(rows), size)]
 
 
 def image_loss(prediction: Tensor, pixels: Tensor) -> Tensor:
@@ -126,9 +207,9 @@ def to_pixels(mean: Tensor) -> Tensor:
     return ((mean + 0.5) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def image_encoder(config: ModelConfig) -> CnnEncoder | PatchEncoder:
-    return (CnnEncoder if config.encoder == "cnn" else PatchEncoder)(config.depth)
+def image_encoder(config: ModelConfig, plain: bool = False) -> CnnEncoder | PatchEncoder:
+    return CnnEncoder(config.depth) if config.encoder == "cnn" else PatchEncoder(config.depth, plain)
 
 
-def image_decoder(config: ModelConfig, inputs: int) -> CnnDecoder | PatchDecoder:
-    return (CnnDecoder if config.encoder == "cnn" else PatchDecoder)(inputs, config.depth)
+def image_decoder(config: ModelConfig, inputs: int, plain: bool = False) -> CnnDecoder | PatchDecoder:
+    return CnnDecoder(inputs, config.depth) if config.encoder == "cnn" else PatchDecoder(inputs, config.depth, plain)

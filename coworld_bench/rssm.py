@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from coworld_bench.config import ModelConfig
 from coworld_bench.losses import balanced_kl, categorical_kl, gaussian_kl, sample_onehot
+from coworld_bench.scans import Dynamics, Gru, ImagineScan, Latents, ObserveScan, roll_out
 
 
 class State(NamedTuple):
@@ -87,6 +88,33 @@ class Rssm(nn.Module):
             stochs.append(stoch)
             statistics.append(statistic)
         return State(torch.stack(deters), torch.stack(stochs)), torch.stack(statistics)
+
+    def observe_fast(self, embed: Tensor, action: Tensor, noise: Tensor, start: State) -> tuple[State, Tensor]:
+        """`observe` with the backward pass of `scans.py`."""
+        embeds = F.linear(embed, self.posterior_embed.weight, self.posterior_deter.bias)
+        deter, stoch, statistics = ObserveScan.apply(
+            self.latents, self.from_action(action), embeds, noise, *start, self.posterior_deter.weight,
+            self.posterior_out.weight, self.posterior_out.bias, *self.gru,
+        )  # fmt: skip
+        return State(deter, stoch), statistics
+
+    @property
+    def latents(self) -> Latents:
+        return Latents(0 if self.latent == "gaussian" else self.classes)
+
+    @property
+    def gru(self) -> Gru:
+        norm = self.norm if isinstance(self.norm, nn.LayerNorm) else None
+        return Gru(
+            self.from_stoch.weight, self.gates.weight, self.gates.bias, norm and norm.weight, norm and norm.bias
+        )
+
+    def dynamics(self, member: Tensor | None) -> Dynamics:
+        """What imagination reads, with one prior head for all rows or head member[t] for row t."""
+        chosen = slice(0, 1) if member is None else member
+        w1, b1, w2, b2 = self.prior.w1[chosen], self.prior.b1[chosen], self.prior.w2[chosen], self.prior.b2[chosen]
+        action = self.from_action
+        return Dynamics(self.gru, action.weight, action.bias, w1, b1.squeeze(1), w2, b2.squeeze(1), self.latents)
 
     def imagine(self, state: State, action: Tensor, noise: Tensor, member: Tensor | None = None) -> State:
         """One row ahead of `state` under the prior (of head `member` [1]): action [N, A], noise [N, groups]."""

@@ -118,7 +118,7 @@ class ResolvedRun:
             "source_digests": [source.digest for source in planned.source_specs()],
             "seed": spec.seed,
             "preset": spec.preset,
-            "config": planned.config.to_dict(),
+            "config": planned.config.identity(),
             "method_config": planned.settings.to_dict(),
             "dataset": self.dataset.fingerprint,
         }

@@ -48,8 +48,7 @@ class SourceSpec:
 
     @property
     def digest(self) -> str:
-        parts = self.config.to_dict()
-        trained_by = {name: parts[name] for name in ("env", "model", "behaviour", "optimiser", "batch", "online")}
+        trained_by = self.config.part("env", "model", "behaviour", "optimiser", "batch", "online", "compute")
         return digest_of([self.env.to_dict(), trained_by, self.seed, self.action_input])
 
     def folder(self, data: Path | None = None) -> Path:

@@ -10,7 +10,7 @@ from coworld_bench.checkpoints import restore_stream
 from coworld_bench.config import Config, ModelConfig, override
 from coworld_bench.data.memory import BatchStream, EpisodeMemory
 from coworld_bench.dreamer import AgentSpec, DreamerAgent, Seen, read_metrics
-from coworld_bench.nets import image_decoder, image_encoder
+from coworld_bench.nets import center, image_decoder, image_encoder
 from coworld_bench.rssm import Rssm
 
 SPEC = AgentSpec(action=2, action_input=3, reward_scale=0.5)
@@ -200,7 +200,7 @@ def test_encoder_and_decoder_speak_of_the_same_pixels(encoder: str) -> None:
     config = ModelConfig(encoder=encoder, depth=2)  # type: ignore[arg-type]
     image = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
     net, decoder = image_encoder(config), image_decoder(config, 4)
-    pixels = net.pixels(image)
+    pixels = center(net.pixels(image))
     decoder.forward = lambda _: pixels  # type: ignore[method-assign]
     assert torch.equal(decoder.picture(torch.zeros(2, 4)), image)
     assert net(pixels).shape == (2, net.size)
