@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from coworld_bench.config import ModelConfig
 from coworld_bench.losses import balanced_kl, categorical_kl, gaussian_kl, sample_onehot
-from coworld_bench.scans import Dynamics, Gru, ImagineScan, Latents, ObserveScan, roll_out
+from coworld_bench.scans import Dynamics, Gru, Latents, ObserveScan, Posterior, Prior
 
 
 class State(NamedTuple):
@@ -42,7 +42,7 @@ class Rssm(nn.Module):
     def __init__(self, config: ModelConfig, embed: int, action: int, prior_heads: int = 1) -> None:
         super().__init__()
         self.latent, self.deter, self.hidden = config.latent, config.deter, config.hidden
-        self.groups, self.classes = config.stoch, config.classes
+        self.groups, self.classes, self.compiled = config.stoch, config.classes, False
         gaussian = config.latent == "gaussian"
         self.stoch = config.stoch if gaussian else config.stoch * config.classes
         statistics = 2 * config.stoch if gaussian else self.stoch
@@ -92,29 +92,28 @@ class Rssm(nn.Module):
     def observe_fast(self, embed: Tensor, action: Tensor, noise: Tensor, start: State) -> tuple[State, Tensor]:
         """`observe` with the backward pass of `scans.py`."""
         embeds = F.linear(embed, self.posterior_embed.weight, self.posterior_deter.bias)
+        head = Posterior(self.posterior_deter.weight, self.posterior_out.weight, self.posterior_out.bias)
         deter, stoch, statistics = ObserveScan.apply(
-            self.latents, self.from_action(action), embeds, noise, *start, self.posterior_deter.weight,
-            self.posterior_out.weight, self.posterior_out.bias, *self.gru,
-        )  # fmt: skip
+            self.latents, self.from_action(action), embeds, noise, *start, *head, *self.gru
+        )
         return State(deter, stoch), statistics
 
     @property
     def latents(self) -> Latents:
-        return Latents(0 if self.latent == "gaussian" else self.classes)
+        return Latents(0 if self.latent == "gaussian" else self.classes, self.compiled)
 
     @property
     def gru(self) -> Gru:
-        norm = self.norm if isinstance(self.norm, nn.LayerNorm) else None
-        return Gru(
-            self.from_stoch.weight, self.gates.weight, self.gates.bias, norm and norm.weight, norm and norm.bias
-        )
+        gates = self.from_stoch.weight, self.gates.weight, self.gates.bias
+        norm = (self.norm.weight, self.norm.bias) if isinstance(self.norm, nn.LayerNorm) else (None, None)
+        return Gru(*gates, *norm)
 
     def dynamics(self, member: Tensor | None) -> Dynamics:
         """What imagination reads, with one prior head for all rows or head member[t] for row t."""
-        chosen = slice(0, 1) if member is None else member
-        w1, b1, w2, b2 = self.prior.w1[chosen], self.prior.b1[chosen], self.prior.w2[chosen], self.prior.b2[chosen]
-        action = self.from_action
-        return Dynamics(self.gru, action.weight, action.bias, w1, b1.squeeze(1), w2, b2.squeeze(1), self.latents)
+        weights = (self.prior.w1, self.prior.b1, self.prior.w2, self.prior.b2)
+        chosen = [weight[:1] if member is None else weight[member] for weight in weights]
+        priors = tuple(Prior(*head) for head in zip(*(weight.unbind() for weight in chosen), strict=True))
+        return Dynamics(self.latents, self.gru, self.from_action.weight, self.from_action.bias, priors)
 
     def imagine(self, state: State, action: Tensor, noise: Tensor, member: Tensor | None = None) -> State:
         """One row ahead of `state` under the prior (of head `member` [1]): action [N, A], noise [N, groups]."""

@@ -15,11 +15,11 @@ LAYERS = {
         "config", "devices", "errors", "files", "paths", "plans", "provenance", "recipes", "seeding", "tasks",
     ],
     "boundaries": ["data", "envs"],
-    "models": ["checkpoints", "dreamer", "losses", "nets", "rssm"],
+    "models": ["checkpoints", "dreamer", "losses", "nets", "rssm", "scans"],
     "methods": ["coworld", "methods", "offline", "online"],
     "reporting": ["reporting"],
     "harness": [
-        "anchors", "api", "bench", "collecting", "evaluation", "health", "reevaluation", "run_spec", "sources",
+        "anchors", "api", "bench", "benchmarks", "collecting", "evaluation", "health", "reevaluation", "run_spec", "sources",
         "training",
     ],
     "cli": ["cli"],

@@ -96,9 +96,7 @@ def test_patches_are_embedded_and_painted_as_by_plain_layers() -> None:
     def made_by(encoder: PatchEncoder, decoder: PatchDecoder) -> tuple[Tensor, ...]:
         pixels = encoder.pixels(images)
         outputs = encoder(pixels), decoder.loss(feature, pixels)
-        return *outputs, *torch.autograd.grad(
-            weighted(outputs), [feature, *encoder.parameters(), *decoder.parameters()]
-        )
+        return *outputs, *torch.autograd.grad(weighted(outputs), [feature, *encoder.parameters(), *decoder.parameters()])
 
     assert_same(made_by(fast_encoder, fast_decoder), made_by(plain_encoder, plain_decoder), 1e-5)
 

@@ -1,0 +1,1 @@
+"""What `coworld-bench bench` measures: each part of the project beside what users have today."""
