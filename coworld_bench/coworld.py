@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor
 
 from coworld_bench.config import Config, Settings
-from coworld_bench.dreamer import Metrics, Seen, Terms
+from coworld_bench.dreamer import Metrics, Rows, Seen
 from coworld_bench.losses import align_rewards, align_states, min_max_value, relabel_reward, squared_error
 from coworld_bench.methods import Job, Method
 from coworld_bench.offline import TargetLearner
@@ -96,54 +96,46 @@ class CoWorld(TargetLearner):
 
     def train_target(self) -> Metrics:
         """Stages A and C: the world model with aligned states; after the warm-up the behaviour under the constraint."""
-        rows = self.next_rows()
-        return self.update(rows, self.align_states(rows), self.constrain_value)
+        metrics = self.update(self.next_rows(), self.align_states, self.constrain_value)
+        return metrics | {"coworld/alignment_loss": metrics["model/align"]}
 
     def train_source(self) -> Metrics:
         """Stage B: the source agent goes on online, its reward head informed by target rewards."""
-        _, metrics = self.source.agent_episode(self.align_rewards)
+        _, metrics = self.source.agent_episode(self.update_source)
         return {f"source/{name}": value for name, value in metrics.items()}
 
-    def align_states(self, rows: Any) -> Terms:
+    def update_source(self) -> Metrics:
+        """An update of the source agent on its own experience, with a batch of target data beside it."""
+        eta = torch.full((), self.eta, device=self.source.agent.device)
+        return self.source.update(self.align_rewards, beside=self.next_rows(), given=(eta,))
+
+    def align_states(self, seen: Seen, _: dict[str, Tensor]) -> dict[str, Tensor]:
         """Stage A, Eq. 3: β2 KL[softmax(sg e_source(o)) ‖ softmax(e_target(o))] joins the target's world-model loss."""
         with torch.no_grad():
-            source_embed = self.source.agent.model.embed(rows.image)
+            source_embed = self.source.agent.model.encoder(seen.pixels).view_as(seen.embed)
+        divergence = align_states(source_embed, seen.embed, self.settings.align_reduction)
+        return {"align": self.settings.beta2 * divergence}
 
-        def terms(seen: Seen, _: dict[str, Tensor]) -> dict[str, Tensor]:
-            divergence = align_states(source_embed, seen.embed, self.settings.align_reduction)
-            return {"align": self.settings.beta2 * divergence}
-
-        return terms
-
-    def align_rewards(self) -> Terms:
+    def align_rewards(self, _: Seen, own: dict[str, Tensor], seen: Seen, target: Rows, eta: Tensor) -> dict[str, Tensor]:
         """Stage B, Eqs. 4 and 5: the reward term of the source's loss is mixed with relabelled target rewards.
 
         The likelihood reads s̃ with its gradient, so the source's encoder and RSSM learn from target images too."""
-        source = self.source.agent
-        rows = self.next_rows()
+        predicted = self.source.agent.model.predict_reward(seen.state.feature)
+        relabelled = relabel_reward(predicted, target.reward, self.settings.k)
+        loss = self.config.model.reward_loss * squared_error(predicted, relabelled).mean()
+        return {"reward": align_rewards(own["reward"], loss, eta)}
 
-        def terms(_: Seen, own: dict[str, Tensor]) -> dict[str, Tensor]:
-            predicted = source.model.predict_reward(source.see(rows).state.feature)
-            relabelled = relabel_reward(predicted, rows.reward, self.settings.k)
-            loss = self.config.model.reward_loss * squared_error(predicted, relabelled).mean()
-            return {"reward": align_rewards(own["reward"], loss, self.eta)}
+    def constrain_value(self, feature: Tensor, value: Tensor, weight: Tensor) -> tuple[dict[str, Tensor], Metrics]:
+        """Stage C, Eq. 6: α mean[w max(v_target(s), sg v_source(s))] joins the critic's loss, on target features.
 
-        return terms
-
-    def constrain_value(self, feature: Tensor, value: Tensor, weight: Tensor) -> dict[str, Tensor]:
-        """Stage C, Eq. 6: α mean[w max(v_target(s), sg v_source(s))] joins the critic's loss, on target features."""
+        The metrics tell whether the constraint is alive: v_source, and how often v_target exceeds it."""
         with torch.no_grad():
             source_value = self.source.agent.behaviour.value(feature)
-        self.seen_values = source_value.mean(), (value > source_value).float().mean()
-        return {"constraint": self.settings.alpha * (weight * min_max_value(value, source_value)).mean()}
-
-    def update(self, *arguments: Any, **keywords: Any) -> Metrics:
-        """The target's update, with what tells whether the constraint is alive: v_source and how often v exceeds it."""
-        metrics = super().update(*arguments, **keywords)
-        if "critic/constraint" in metrics:
-            metrics["coworld/source_value"], metrics["coworld/constraint_active"] = self.seen_values
-        metrics["coworld/alignment_loss"] = metrics["model/align"]
-        return metrics
+        constraint = self.settings.alpha * (weight * min_max_value(value, source_value)).mean()
+        active = (value > source_value).float().mean()
+        return {"constraint": constraint}, {
+            "coworld/source_value": source_value.mean(), "coworld/constraint_active": active
+        }  # fmt: skip
 
     @property
     def eta(self) -> float:

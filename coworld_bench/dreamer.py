@@ -1,8 +1,9 @@
 """DreamerV2: the world model, the actor-critic, and the agent every world-model method is made from.
 
-An update has two halves. `update_model` fits the world model to a batch and returns what it saw; `update_behaviour`
-imagines from those states and fits actor and critic. A method changes either by passing a function that returns extra
-(or replacing) named loss terms; nothing of another agent is ever stored in this one.
+An update has two halves. `update_model` fits the world model to a batch and returns the states it saw;
+`update_behaviour` imagines from them and fits actor and critic. A method changes either by passing a function that returns
+extra (or replacing) named loss terms; nothing of another agent is ever stored in this one. Both halves are pure functions
+of tensors, which CUDA graphs may replay.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +25,7 @@ from coworld_bench.data.memory import Batch
 from coworld_bench.errors import UsageError
 from coworld_bench.losses import discount_weights, lambda_returns, squared_error, truncated_normal, truncated_sample
 from coworld_bench.nets import image_decoder, image_encoder, mlp
+from coworld_bench.replay import Replay
 from coworld_bench.rssm import Rssm, State
 from coworld_bench.scans import ImagineScan, roll_out
 from coworld_bench.seeding import torch_seed
@@ -56,6 +59,14 @@ class Rows(NamedTuple):
     action: Tensor
     reward: Tensor
 
+    @property
+    def batch(self) -> int:
+        return self.reward.shape[1]
+
+    def joined(self, other: Rows) -> Rows:
+        """Both batches side by side."""
+        return Rows(*(torch.cat(pair, 1) for pair in zip(self, other, strict=True)))
+
 
 class Seen(NamedTuple):
     """What the world model made of a batch: pixels [T * B, ...], embeddings [T, B, E], posterior states and statistics."""
@@ -65,9 +76,19 @@ class Seen(NamedTuple):
     state: State
     statistics: Tensor
 
+    def parted(self, batch: int) -> tuple[Seen, Seen]:
+        """The first `batch` sequences, and the others."""
+        rows, (deter, stoch) = len(self.embed), self.state
+        sides = []
+        for side in (slice(None, batch), slice(batch, None)):
+            pixels = self.pixels.unflatten(0, (rows, -1))[:, side].flatten(0, 1)
+            state = State(deter[:, side], stoch[:, side])
+            sides.append(Seen(pixels, self.embed[:, side], state, self.statistics[:, side]))
+        return sides[0], sides[1]
 
-Terms = Callable[[Seen, dict[str, Tensor]], dict[str, Tensor]]
-CriticTerms = Callable[[Tensor, Tensor, Tensor], dict[str, Tensor]]
+
+Terms = Callable[..., dict[str, Tensor]]  # see DreamerAgent.update_model
+CriticTerms = Callable[[Tensor, Tensor, Tensor], tuple[dict[str, Tensor], Metrics]]  # see update_behaviour
 
 
 class WorldModel(nn.Module):
@@ -165,6 +186,7 @@ class DreamerAgent:
             self.model = WorldModel(config.model, spec, config.compute.plain).to(self.device)
             self.behaviour = ActorCritic(config.model, self.model.rssm.feature_size, spec).to(self.device)
         self.generator = torch.Generator(self.device).manual_seed(torch_seed(seed, "noise"))
+        self.replay = Replay(self.device, self.generator, config.compute.graph)
         self.model_updates = self.behaviour_updates = 0
         self.reset_optimisers()
 
@@ -179,7 +201,8 @@ class DreamerAgent:
         self.slow_copies_due = 0
 
     def _adam(self, module: nn.Module, lr: float) -> torch.optim.Adam:
-        return torch.optim.Adam(module.parameters(), lr=lr, eps=self.config.optimiser.eps, fused=True)
+        capturable, eps = self.device.type == "cuda", self.config.optimiser.eps
+        return torch.optim.Adam(module.parameters(), lr=lr, eps=eps, fused=True, capturable=capturable)
 
     # Learning
 
@@ -198,44 +221,75 @@ class DreamerAgent:
         noise = self.model.rssm.draw(self.generator, *rows.reward.shape)
         return self.model.observe(rows, noise)
 
-    def update_model(self, rows: Rows, extra: Terms | None = None) -> tuple[Seen, Metrics]:
-        """One optimiser step on the world model; `extra(seen, terms)` adds terms or replaces those it names."""
-        seen = self.see(rows)
+    def update_model(
+        self, rows: Rows, terms: Terms | None = None, beside: Rows | None = None, given: tuple[Tensor, ...] = ()
+    ) -> tuple[State, Metrics]:
+        """One optimiser step on the world model; returns the states it saw [T * B, .], cut from the graph.
+
+        `terms(seen, own, *given)` adds terms to the loss or replaces those it names; with other rows `beside`, seen in the
+        same scan, it is `terms(seen, own, seen_beside, beside, *given)`. What changes from call to call must be `given`."""
+        step = partial(self._model_step, terms)
+        states, metrics = self.replay(("model", terms, beside is None), step, rows, beside, *given)
+        self.model_updates += 1
+        return states, metrics
+
+    def _model_step(self, extra: Terms | None, rows: Rows, beside: Rows | None, *given: Tensor) -> tuple[State, Metrics]:
+        others: tuple[Any, ...] = ()
+        if beside is None:
+            seen = self.see(rows)
+        else:
+            seen, seen_beside = self.see(rows.joined(beside)).parted(rows.batch)
+            others = seen_beside, beside
         terms = self.model.terms(rows, seen, self._prior_members(len(rows.reward)))
         if extra is not None:
-            terms |= extra(seen, terms)
+            terms |= extra(seen, terms, *others, *given)
         norm = self._descend("model", list(self.model.parameters()), sum(terms.values()))
-        self.model_updates += 1
-        return seen, {f"model/{name}": term.detach() for name, term in terms.items()} | {"model/grad_norm": norm}
+        metrics = {f"model/{name}": term.detach() for name, term in terms.items()}
+        return seen.state.flat(), metrics | {"model/grad_norm": norm}
 
     def update_behaviour(
         self,
         starts: State,
         entropy_scale: float | None = None,
-        extra: CriticTerms | None = None,
+        terms: CriticTerms | None = None,
         penalty: Callable[[Tensor], Tensor] | None = None,
     ) -> Metrics:
         """One optimiser step on actor and critic from `starts` [N, .].
 
-        `extra(feature, value, weight)` adds terms to the critic's loss; `penalty(deter)` is taken off the reward."""
-        config, behaviour = self.config.behaviour, self.behaviour
+        `terms(feature, value, weight)` gives terms of the critic's loss and further metrics; `penalty(deter)` is taken off
+        the reward."""
+        config = self.config.behaviour
         if self.slow_copies_due % config.slow_every == 0:
-            behaviour.slow_critic.load_state_dict(behaviour.critic.state_dict())
+            self.behaviour.slow_critic.load_state_dict(self.behaviour.critic.state_dict())
         self.slow_copies_due += 1
+        scale = torch.full((), config.entropy if entropy_scale is None else entropy_scale, device=self.device)
+        step = partial(self._behaviour_step, terms, penalty)
+        metrics: Metrics = self.replay(("behaviour", terms, penalty), step, starts, scale)
+        self.behaviour_updates += 1
+        return metrics
+
+    def _behaviour_step(
+        self,
+        extra: CriticTerms | None,
+        penalty: Callable[[Tensor], Tensor] | None,
+        starts: State,
+        entropy_scale: Tensor,
+    ) -> Metrics:
+        config, behaviour = self.config.behaviour, self.behaviour
         imagined = self.imagine(self._some(starts))
         returns, reward = self._returns(imagined, penalty)
         weight = discount_weights(len(returns), config.discount, returns)
-        scale = config.entropy if entropy_scale is None else entropy_scale
-        actor_loss = self._actor_loss(returns, imagined.entropy, weight, scale)
+        actor_loss = self._actor_loss(returns, imagined.entropy, weight, entropy_scale)
         feature = imagined.feature[: len(returns)].detach()
         value = behaviour.value(feature)
-        critic_terms = {"regression": (weight * squared_error(value, returns.detach())).mean()}
+        terms = {"regression": (weight * squared_error(value, returns.detach())).mean()}
+        metrics: Metrics = {}
         if extra is not None:
-            critic_terms |= extra(feature, value, weight)
+            more, metrics = extra(feature, value, weight)
+            terms |= more
         actor_norm = self._descend("actor", list(behaviour.actor.parameters()), actor_loss)
-        critic_norm = self._descend("critic", list(behaviour.critic.parameters()), sum(critic_terms.values()))
-        self.behaviour_updates += 1
-        return {
+        critic_norm = self._descend("critic", list(behaviour.critic.parameters()), sum(terms.values()))
+        return metrics | {
             "actor/loss": actor_loss.detach(),
             "actor/entropy": imagined.entropy.mean().detach(),
             "actor/grad_norm": actor_norm,
@@ -243,7 +297,8 @@ class DreamerAgent:
             "critic/return": returns.mean().detach(),
             "critic/reward": reward.mean().detach(),
             "critic/grad_norm": critic_norm,
-        } | {f"critic/{name}": term.detach() for name, term in critic_terms.items()}
+            **{f"critic/{name}": term.detach() for name, term in terms.items()},
+        }
 
     def imagine(self, starts: State) -> Imagined:
         """The policy in the world model from `starts` [N, .]; gradients flow through actions and dynamics."""
@@ -287,7 +342,7 @@ class DreamerAgent:
         config = self.config.behaviour
         return lambda_returns(reward, next_value, config.discount, config.trace), reward
 
-    def _actor_loss(self, returns: Tensor, entropy: Tensor, weight: Tensor, scale: float) -> Tensor:
+    def _actor_loss(self, returns: Tensor, entropy: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
         """-mean[w_t (V_t + η Ent_t)]. `dv2` leaves out V_0, which no imagined action can change."""
         if self.config.behaviour.indexing == "dv2":
             objective = returns[1:] + scale * entropy[:-1]

@@ -73,7 +73,7 @@ def relabel_reward(source_prediction: Tensor, target_reward: Tensor, k: float) -
     return (1 - k) * source_prediction.detach() + k * target_reward
 
 
-def align_rewards(source_loss: Tensor, relabelled_loss: Tensor, eta: float) -> Tensor:
+def align_rewards(source_loss: Tensor, relabelled_loss: Tensor, eta: float | Tensor) -> Tensor:
     """Stage B (Eq. 5): η L(source data) + (1-η) L(relabelled target data)."""
     return eta * source_loss + (1 - eta) * relabelled_loss
 

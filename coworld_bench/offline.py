@@ -51,10 +51,10 @@ class TargetLearner:
     ) -> Metrics:
         """A world-model update, and after the warm-up a behaviour update from the states it saw."""
         warming_up = self.warming_up
-        seen, metrics = self.agent.update_model(rows, terms)
+        states, metrics = self.agent.update_model(rows, terms)
         if warming_up:
             return metrics
-        return metrics | self.agent.update_behaviour(seen.state.flat(), extra=critic_terms, penalty=penalty)
+        return metrics | self.agent.update_behaviour(states, terms=critic_terms, penalty=penalty)
 
     def counts(self) -> dict[str, int]:
         return {

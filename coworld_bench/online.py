@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from coworld_bench.checkpoints import load_state, restore_stream
 from coworld_bench.config import Config
 from coworld_bench.data.episode import Episode, EpisodeBuilder
 from coworld_bench.data.memory import BatchStream, EpisodeMemory
 from coworld_bench.data.staging import Staging
-from coworld_bench.dreamer import AgentSpec, DreamerAgent, Metrics, Terms
+from coworld_bench.dreamer import AgentSpec, DreamerAgent, Metrics, Rows, Terms
 from coworld_bench.envs import TaskEnv, make_env
 from coworld_bench.errors import DatasetError
 from coworld_bench.seeding import episode_seed, generator, torch_seed
 from coworld_bench.tasks import Domain
 
-NewTerms = Callable[[], Terms]
+Learn = Callable[[], Metrics]
 
 
 class OnlineAgent:
@@ -78,27 +79,29 @@ class OnlineAgent:
 
         return self._episode(act, "held" if hold > 1 else "random")
 
-    def agent_episode(self, new_terms: NewTerms | None = None) -> tuple[Episode, Metrics]:
-        """One episode of the sampling policy, an update after every `train_every` env steps; returns the last metrics."""
-        carry, metrics = self.agent.initial(), {}
+    def agent_episode(self, learn: Learn | None = None) -> tuple[Episode, Metrics]:
+        """One episode of the sampling policy, an update after every `train_every` env steps; returns the last metrics.
+
+        `learn` does an update in a method's own way, by calling `update`."""
+        carry, metrics, learn = self.agent.initial(), {}, learn or self.update
         if not self.updates:
             for _ in range(self.config.online.pretrain):
-                metrics = self.update(new_terms)
+                metrics = learn()
 
         def act(image: np.ndarray, env_step: int) -> np.ndarray:
             nonlocal carry, metrics
             if env_step and env_step % self.config.online.train_every == 0:
-                metrics = self.update(new_terms)
+                metrics = learn()
             action, carry = self.agent.act(image[None], carry, self.noise, sample=True)
             return action[0]
 
         return self._episode(act, "agent"), metrics
 
-    def update(self, new_terms: NewTerms | None = None) -> Metrics:
+    def update(self, terms: Terms | None = None, beside: Rows | None = None, given: tuple[Tensor, ...] = ()) -> Metrics:
         """One update of world model, actor and critic on the agent's own experience (plus a method's terms)."""
         rows = self.agent.rows(self.batches.next())
-        seen, metrics = self.agent.update_model(rows, new_terms() if new_terms else None)
-        return metrics | self.agent.update_behaviour(seen.state.flat(), self.entropy_scale)
+        states, metrics = self.agent.update_model(rows, terms, beside, given)
+        return metrics | self.agent.update_behaviour(states, self.entropy_scale)
 
     @property
     def entropy_scale(self) -> float:

@@ -31,8 +31,8 @@ def learn(agent: DreamerAgent, memory: EpisodeMemory, updates: int, seed: int = 
     batches = BatchStream(memory, seed, agent.config.batch.size, agent.config.batch.length)
     metrics: dict[str, torch.Tensor] = {}
     for _ in range(updates):
-        seen, metrics = agent.update_model(agent.rows(batches.next()))
-        metrics = metrics | agent.update_behaviour(seen.state.flat())
+        states, metrics = agent.update_model(agent.rows(batches.next()))
+        metrics = metrics | agent.update_behaviour(states)
     return read_metrics(metrics)
 
 

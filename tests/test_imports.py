@@ -15,12 +15,12 @@ LAYERS = {
         "config", "devices", "errors", "files", "paths", "plans", "provenance", "recipes", "seeding", "tasks",
     ],
     "boundaries": ["data", "envs"],
-    "models": ["checkpoints", "dreamer", "losses", "nets", "rssm", "scans"],
+    "models": ["checkpoints", "dreamer", "losses", "nets", "replay", "rssm", "scans"],
     "methods": ["coworld", "methods", "offline", "online"],
     "reporting": ["reporting"],
     "harness": [
-        "anchors", "api", "bench", "benchmarks", "collecting", "evaluation", "health", "reevaluation", "run_spec", "sources",
-        "training",
+        "anchors", "api", "bench", "benchmarks", "collecting", "evaluation", "health", "reevaluation", "run_spec",
+        "sources", "training",
     ],
     "cli": ["cli"],
 }  # fmt: skip

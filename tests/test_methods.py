@@ -155,7 +155,7 @@ def test_stage_b_informs_the_source_of_target_rewards(
 
     before = np.mean([error() for _ in range(5)])
     for _ in range(60):
-        learner.source.update(learner.align_rewards)
+        learner.update_source()
     assert np.mean([error() for _ in range(5)]) < 0.5 * before
 
 

@@ -141,8 +141,8 @@ def test_a_whole_update_has_the_plain_one_s_gradients(preset: str, options: dict
 
     for agent in (fast, plain):
         keep_gradients(agent)
-        seen, _ = agent.update_model(rows)
-        agent.update_behaviour(seen.state.flat())
+        states, _ = agent.update_model(rows)
+        agent.update_behaviour(states)
     for name in ("model", "actor", "critic"):
         for mine, other in zip(kept[False, name], kept[True, name], strict=True):
             assert float((mine - other).norm()) <= 1e-4 * float(other.norm()) + 1e-7, name
