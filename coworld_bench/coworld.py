@@ -112,7 +112,7 @@ class CoWorld(TargetLearner):
     def align_states(self, seen: Seen, _: dict[str, Tensor]) -> dict[str, Tensor]:
         """Stage A, Eq. 3: β2 KL[softmax(sg e_source(o)) ‖ softmax(e_target(o))] joins the target's world-model loss."""
         with torch.no_grad():
-            source_embed = self.source.agent.model.encoder(seen.pixels).view_as(seen.embed)
+            source_embed = self.source.agent.model.encode(seen.pixels, *seen.embed.shape[:2])
         divergence = align_states(source_embed, seen.embed, self.settings.align_reduction)
         return {"align": self.settings.beta2 * divergence}
 

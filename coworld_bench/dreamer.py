@@ -24,7 +24,7 @@ from coworld_bench.config import Config, ModelConfig
 from coworld_bench.data.memory import Batch
 from coworld_bench.errors import UsageError
 from coworld_bench.losses import discount_weights, lambda_returns, squared_error, truncated_normal, truncated_sample
-from coworld_bench.nets import image_decoder, image_encoder, mlp
+from coworld_bench.nets import Precision, image_decoder, image_encoder, mlp
 from coworld_bench.replay import Replay
 from coworld_bench.rssm import Rssm, State
 from coworld_bench.scans import ImagineScan, roll_out
@@ -92,9 +92,9 @@ CriticTerms = Callable[[Tensor, Tensor, Tensor], tuple[dict[str, Tensor], Metric
 
 
 class WorldModel(nn.Module):
-    def __init__(self, config: ModelConfig, spec: AgentSpec, plain: bool = False) -> None:
+    def __init__(self, config: ModelConfig, spec: AgentSpec, precision: Precision, plain: bool = False) -> None:
         super().__init__()
-        self.config, self.plain = config, plain
+        self.config, self.precision, self.plain = config, precision, plain
         self.encoder = image_encoder(config, plain)
         self.rssm = Rssm(config, self.encoder.size, spec.action_input, spec.prior_heads)
         self.decoder = image_decoder(config, self.rssm.feature_size, plain)
@@ -102,24 +102,33 @@ class WorldModel(nn.Module):
 
     def embed(self, image: Tensor) -> Tensor:
         """uint8 [T, B, 64, 64, 3] -> [T, B, E]."""
-        return self.encoder(self.encoder.pixels(image.flatten(0, 1))).unflatten(0, image.shape[:2])
+        return self.encode(self.encoder.pixels(image.flatten(0, 1)), *image.shape[:2])
+
+    def encode(self, pixels: Tensor, rows: int, batch: int) -> Tensor:
+        """The encoder's pixels [T * B, ...] -> [T, B, E]."""
+        with self.precision():
+            embed = self.encoder(pixels)
+        return embed.float().view(rows, batch, -1)
 
     def observe(self, rows: Rows, noise: Tensor) -> Seen:
         """Filter a batch from a zero state; every row's action is fed before its image."""
         pixels = self.encoder.pixels(rows.image.flatten(0, 1))
-        embed = self.encoder(pixels).unflatten(0, rows.reward.shape)
+        embed = self.encode(pixels, *rows.reward.shape)
         start = self.rssm.initial(embed.shape[1])
         observe = self.rssm.observe if self.plain else self.rssm.observe_fast
         return Seen(pixels, embed, *observe(embed, rows.action, noise, start))
 
     def predict_reward(self, feature: Tensor) -> Tensor:
         """[..., F] -> [...], in scaled units."""
-        return self.reward(feature).squeeze(-1)
+        with self.precision():
+            reward = self.reward(feature)
+        return reward.float().squeeze(-1)
 
     def terms(self, rows: Rows, seen: Seen, member: Tensor | None) -> dict[str, Tensor]:
         """The world model's loss (Eq. 2) by name, each a mean over time and batch."""
         config, feature = self.config, seen.state.feature
-        image = self.decoder.loss(feature.flatten(0, 1), seen.pixels)
+        with self.precision():
+            image = self.decoder.loss(feature.flatten(0, 1), seen.pixels)
         reward = squared_error(self.predict_reward(feature), rows.reward).mean()
         kl = self.rssm.kl_loss(seen.statistics, seen.state.deter, config.kl_balance, config.free_nats, member)
         return {"image": image, "reward": config.reward_loss * reward, "kl": config.kl_scale * kl}
@@ -128,8 +137,9 @@ class WorldModel(nn.Module):
 class ActorCritic(nn.Module):
     """π and v on features; the actor has one output per input action, of which `mask` [A] keeps the domain's own."""
 
-    def __init__(self, model: ModelConfig, feature: int, spec: AgentSpec) -> None:
+    def __init__(self, model: ModelConfig, feature: int, spec: AgentSpec, precision: Precision) -> None:
         super().__init__()
+        self.precision = precision
         self.actor = mlp(feature, model.units, model.actor_layers, 2 * spec.action_input)
         self.critic = mlp(feature, model.units, model.value_layers, 1)
         self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
@@ -139,14 +149,19 @@ class ActorCritic(nn.Module):
         self.mask: Tensor
 
     def value(self, feature: Tensor) -> Tensor:
-        return self.critic(feature).squeeze(-1)
+        return self._run(self.critic, feature).squeeze(-1)
 
     def slow_value(self, feature: Tensor) -> Tensor:
-        return self.slow_critic(feature).squeeze(-1)
+        return self._run(self.slow_critic, feature).squeeze(-1)
 
     def moments(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        mean, raw = self.actor(feature).chunk(2, -1)
+        mean, raw = self._run(self.actor, feature).chunk(2, -1)
         return torch.tanh(mean), 2 * torch.sigmoid(raw / 2) + 0.1
+
+    def _run(self, network: nn.Module, feature: Tensor) -> Tensor:
+        with self.precision():
+            out: Tensor = network(feature)
+        return out.float()
 
     def mode(self, feature: Tensor) -> Tensor:
         return self.moments(feature)[0] * self.mask
@@ -183,8 +198,10 @@ class DreamerAgent:
         self.config, self.spec, self.device = config, spec, torch.device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_seed(seed, "weights"))
-            self.model = WorldModel(config.model, spec, config.compute.plain).to(self.device)
-            self.behaviour = ActorCritic(config.model, self.model.rssm.feature_size, spec).to(self.device)
+            precision = Precision.of(config.compute.precision, self.device)
+            self.model = WorldModel(config.model, spec, precision, config.compute.plain).to(self.device)
+            self.behaviour = ActorCritic(config.model, self.model.rssm.feature_size, spec, precision).to(self.device)
+        self.model.rssm.compiled = config.compute.compile
         self.generator = torch.Generator(self.device).manual_seed(torch_seed(seed, "noise"))
         self.replay = Replay(self.device, self.generator, config.compute.graph)
         self.model_updates = self.behaviour_updates = 0

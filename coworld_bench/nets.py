@@ -8,7 +8,8 @@ Both encoders end in 32 * depth or 1024 features after an ELU, the vector that s
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,22 @@ def mlp(inputs: int, units: int, layers: int, outputs: int) -> nn.Sequential:
     sizes = [inputs] + [units] * layers
     hidden = [part for a, b in itertools.pairwise(sizes) for part in (nn.Linear(a, b), nn.ELU())]
     return nn.Sequential(*hidden, nn.Linear(sizes[-1], outputs))
+
+
+class Precision(NamedTuple):
+    """In what networks compute: `with precision():` autocasts to `dtype`, or does nothing where it is None."""
+
+    device: str
+    dtype: torch.dtype | None
+
+    @classmethod
+    def of(cls, wanted: str, device: torch.device) -> Precision:
+        """`auto` is bfloat16 on CUDA and float32 elsewhere."""
+        low = wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda")
+        return cls(device.type, torch.bfloat16 if low else None)
+
+    def __call__(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.dtype is None else torch.autocast(self.device, self.dtype)
 
 
 def center(image: Tensor) -> Tensor:
@@ -101,7 +118,8 @@ class PatchEncoder(nn.Module):
         if self.plain:
             embedded = self.embed(center(pixels).to(self.embed.weight.dtype))
         else:
-            embedded = EmbedPixels.apply(pixels, self.embed.weight, self.embed.bias)
+            with torch.autocast(pixels.device.type, enabled=False):
+                embedded = EmbedPixels.apply(pixels, self.embed.weight, self.embed.bias)
         x = F.elu(embedded)
         x = x.view(-1, 4, 2, 4, 2, x.shape[-1]).permute(0, 1, 3, 2, 4, 5).flatten(3)  # [N, 4, 4, 16 depth]
         return F.elu(self.merge(x)).flatten(1)
@@ -124,7 +142,8 @@ class PatchDecoder(nn.Module):
         tokens = self._tokens(feature)
         if self.plain:
             return image_loss(self.paint(tokens), center(pixels).to(tokens.dtype))
-        return PaintLoss.apply(tokens, self.paint.weight, self.paint.bias, pixels)
+        with torch.autocast(pixels.device.type, enabled=False):
+            return PaintLoss.apply(tokens.to(self.paint.weight.dtype), self.paint.weight, self.paint.bias, pixels)
 
     def _tokens(self, feature: Tensor) -> Tensor:
         """[N, F] -> [N, 64, 4 depth], one for each patch."""

@@ -118,7 +118,7 @@ def coworld_update(agent: DreamerAgent, source: DreamerAgent, batch: Batch) -> U
 
     def align(seen: Seen, _: dict[str, Tensor]) -> dict[str, Tensor]:
         with torch.no_grad():
-            theirs = source.model.encoder(seen.pixels).view_as(seen.embed)
+            theirs = source.model.encode(seen.pixels, *seen.embed.shape[:2])
         return {"align": align_states(theirs, seen.embed)}
 
     def constrain(feature: Tensor, value: Tensor, weight: Tensor) -> tuple[dict[str, Tensor], Metrics]:
