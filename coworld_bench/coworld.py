@@ -12,9 +12,6 @@ Differences from the released code, each a repaired fault or a choice it leaves 
 - The target environment is not stepped at all during training; the released loop steps it to count time.
 - β2, k and α are the paper's per suite; the released code uses Meta-World's for all.
 - Actions of different sizes are padded to the larger one and masked, so that Meta-World -> RoboDesk runs.
-- Source and target agent of a run start from the same random weights (one seed, one architecture); in the released code
-  they are drawn one after the other. It ties the two latent spaces from the first update on: stage A begins with little
-  left to do, and alignment losses say less than they seem to.
 """
 
 from __future__ import annotations
@@ -76,7 +73,7 @@ def split(total: int, parts: int) -> list[int]:
 
 class CoWorld(TargetLearner):
     def __init__(self, settings: CoWorldSettings, job: Job) -> None:
-        super().__init__(job)
+        super().__init__(job, role="target")  # other initial weights than the source agent of the same seed
         self.settings = settings
         self.source = job.sources[0].online(job.folder / "source", job.device)
         self.blocks = schedule(settings, job.config)
@@ -167,6 +164,7 @@ METHOD = Method(
     name="coworld",
     label="CoWorld",
     learner=CoWorld,
+    revision=2,  # 1: source and target agent of a run started from the same random weights
     settings=CoWorldSettings,
     sources=1,
     own={

@@ -194,10 +194,13 @@ class Carry(NamedTuple):
 class DreamerAgent:
     """A world model and an actor-critic with their optimisers, counters and random stream."""
 
-    def __init__(self, config: Config, spec: AgentSpec, seed: int, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self, config: Config, spec: AgentSpec, seed: int, device: str | torch.device = "cpu", role: str = ""
+    ) -> None:
+        """`role` gives agents of one seed different initial weights."""
         self.config, self.spec, self.device = config, spec, torch.device(device)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(torch_seed(seed, "weights"))
+            torch.manual_seed(torch_seed(seed, "weights", *([role] if role else [])))
             precision = Precision.of(config.compute.precision, self.device)
             self.model = WorldModel(config.model, spec, precision, config.compute.plain).to(self.device)
             self.behaviour = ActorCritic(config.model, self.model.rssm.feature_size, spec, precision).to(self.device)

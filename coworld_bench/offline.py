@@ -15,11 +15,11 @@ from coworld_bench.methods import Job
 class TargetLearner:
     """A DreamerV2 agent on the target's dataset. Subclasses write `turn`, one unit of their schedule."""
 
-    def __init__(self, job: Job, prior_heads: int = 1) -> None:
+    def __init__(self, job: Job, prior_heads: int = 1, role: str = "") -> None:
         self.job, self.config = job, job.config
         others = tuple(source.domain for source in job.sources)
         spec = AgentSpec.of(job.target, job.config, others, prior_heads)
-        self.agent = DreamerAgent(job.config, spec, job.seed, job.device)
+        self.agent = DreamerAgent(job.config, spec, job.seed, job.device, role)
         self.batches = BatchStream(job.data, job.seed, job.config.batch.size, job.config.batch.length)
 
     @property

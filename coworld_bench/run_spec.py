@@ -109,7 +109,8 @@ class ResolvedRun:
     def identity(self) -> dict[str, Any]:
         """All that determines the result; its digest names the run."""
         planned, spec = self.planned, self.planned.spec
-        return {
+        revision = planned.method.revision
+        return ({"revision": revision} if revision > 1 else {}) | {
             "protocol": PROTOCOL,
             "method": planned.method.name,
             "method_file": sha256_file(Path(spec.method).expanduser()) if spec.method.endswith(".py") else None,

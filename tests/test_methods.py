@@ -192,6 +192,18 @@ def test_nothing_of_the_source_is_inside_the_target(
     assert all(torch.equal(a, b) for a, b in zip(before, learner.source.agent.model.parameters(), strict=True))
 
 
+def test_source_and_target_agent_start_from_weights_of_their_own(
+    toy: Config, target: EpisodeMemory, source: SourceAgent, tmp_path: Path
+) -> None:
+    """Equal ones would tie the two latent spaces before stage A has done anything."""
+    learner = make("coworld", toy, target, source, tmp_path)
+    fresh = OnlineAgent(source.domain, toy, 0, Staging(tmp_path / "fresh"), action_input=2)
+    theirs = torch.cat([weight.flatten() for weight in fresh.agent.model.parameters()])
+    ours = torch.cat([weight.flatten() for weight in learner.agent.model.parameters()])
+    assert torch.cosine_similarity(ours, theirs, 0).abs() < 0.1
+    learner.source.close(), fresh.close()
+
+
 def test_finetune_starts_from_the_source_and_keeps_learning(
     toy: Config, target: EpisodeMemory, source: SourceAgent, tmp_path: Path
 ) -> None:
