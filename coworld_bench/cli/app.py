@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import coworld_bench
-from coworld_bench.cli import anchors, collect, doctor, evaluate, listing, report, run, train
+from coworld_bench.cli import anchors, bench, collect, doctor, evaluate, listing, report, run, train
 from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, USAGE, UserError
 
 VERBS: dict[str, Callable[..., int | None]] = {
@@ -23,6 +23,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "train": train.train,
     "evaluate": evaluate.evaluate,
     "anchors": anchors.anchors,
+    "bench": bench.bench,
 }
 KEPT = "interrupted; what is done is kept, and the same command (`collect` with --resume) goes on from there"
 UsageMistake: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for a malformed command line

@@ -126,7 +126,7 @@ def variant_of(content: dict[str, Any]) -> str:
         return ""
     dataset = content.get("dataset", "")
     fingerprint = dataset.get("fingerprint", "") if isinstance(dataset, dict) else dataset
-    shared = [content.get(key) for key in ("config", "method_config", "method_file", "env")]
+    shared = [content.get(key) for key in ("config", "method_config", "method_file", "env", "revision")]
     return digest_of([*shared, fingerprint])
 
 

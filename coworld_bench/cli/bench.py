@@ -1,0 +1,44 @@
+"""`bench`: how fast the parts of the project are here, beside what users have today."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coworld_bench.cli.common import Json, names, show, table
+from coworld_bench.errors import UsageError, unknown
+
+MODULES = {"train": "training", "render": "rendering", "collect": "collecting", "data": "data", "evaluate": "evaluating"}
+
+
+def bench(
+    kind: Annotated[str, typer.Argument(help="train, render, collect, data or evaluate.")],
+    sizes: Annotated[str | None, typer.Option(help="For train: a,b of quick, XS, S, P, T8.")] = None,
+    arms: Annotated[str | None, typer.Option(help="For train: a,b of released, plain, fast, bfloat16, compiled.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="For render: suite/name,…")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Rounds of measurement.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the table is stored.")] = Path("reports/measured/bench"),
+    json: Json = False,
+) -> None:
+    """Measure and store a table: CPU and wall time, medians of rounds in which the arms take turns."""
+    if kind not in MODULES:
+        raise unknown("benchmark", kind, MODULES)
+    own = {"train": {"sizes": names(sizes), "arms": names(arms)}, "render": {"tasks": names(tasks)}}
+    given = {"sizes": sizes, "arms": arms, "tasks": tasks}
+    for option, value in given.items():
+        if value is not None and option not in own.get(kind, {}):
+            raise UsageError(f"bench {kind} has no --{option}")
+    asked: dict[str, Any] = {name: value for name, value in own.get(kind, {}).items() if value is not None}
+    if repeats is not None:
+        asked["repeats"] = repeats
+    from coworld_bench.benchmarks.tables import store
+
+    found = import_module(f"coworld_bench.benchmarks.{MODULES[kind]}").measure(**asked)
+    document, path = store(kind, found, out)
+    header = list(dict.fromkeys(name for row in found["rows"] for name in row))
+    rows = [[str(row.get(name, "")) for name in header] for row in found["rows"]]
+    text = "\n".join([table(rows, header), "", *found["notes"], "", str(path)])
+    show(text, document, json)
