@@ -37,19 +37,20 @@ class Quality:
     shadow_pixels: int = 0
     samples: int = -1
     shadows: bool = True
+    only_shadow: int = 0  # the one light of the scene whose shadow is drawn; 0: every light's (0 itself is the headlight)
     reflections: bool = True
 
 
 QUALITY = {
     ("metaworld", "exact"): Quality(),
-    ("metaworld", "near"): Quality(shadow_pixels=1024),
+    ("metaworld", "near"): Quality(faces=1500, shadow_pixels=256),
     ("metaworld", "fast"): Quality(faces=2000, samples=0, shadows=False, reflections=False),
     ("robodesk", "exact"): Quality(),
-    ("robodesk", "near"): Quality(shadow_pixels=1024),
-    ("robodesk", "fast"): Quality(faces=2000, shadow_pixels=512, samples=0),
+    ("robodesk", "near"): Quality(faces=2000, shadow_pixels=512),
+    ("robodesk", "fast"): Quality(faces=1000, shadow_pixels=128, samples=0, only_shadow=3, reflections=False),
     ("dmc", "exact"): Quality(),
-    ("dmc", "near"): Quality(shadow_pixels=512),
-    ("dmc", "fast"): Quality(shadow_pixels=512, samples=0),
+    ("dmc", "near"): Quality(shadow_pixels=256),
+    ("dmc", "fast"): Quality(samples=0, shadows=False, reflections=False),
 }
 
 
@@ -153,13 +154,12 @@ class Renderer:
     def _open(self) -> Any:
         import mujoco
 
-        visual, drawn = self.model.vis, self.view.draw_size or self.size
+        visual, drawn = self.model.vis, (self.view.draw_size or self.size)
         if self.quality.shadow_pixels:
             visual.quality.shadowsize = self.quality.shadow_pixels
         if self.quality.samples >= 0:
             visual.quality.offsamples = self.quality.samples
-        visual.global_.offwidth = max(visual.global_.offwidth, drawn)
-        visual.global_.offheight = max(visual.global_.offheight, drawn)
+        visual.global_.offwidth = visual.global_.offheight = drawn  # the buffer is cleared whole at every frame
         # One that is not yet open can be closed: without this, a failure writes a second, misleading error.
         drawing = type("Drawing", (mujoco.Renderer,), {"_gl_context": None, "_mjr_context": None})
         with lighter_meshes(self.model, self.quality.faces):
@@ -184,6 +184,9 @@ class Renderer:
 
         self._drawing.scene.flags[mjtRndFlag.mjRND_SHADOW] = shadows
         self._drawing.scene.flags[mjtRndFlag.mjRND_REFLECTION] = reflections
+        if self.quality.only_shadow:
+            for number, light in enumerate(self._drawing.scene.lights[: self._drawing.scene.nlight]):
+                light.castshadow = light.castshadow and number == self.quality.only_shadow
 
     def _fit(self, picture: np.ndarray) -> np.ndarray:
         if self.view.upside_down:
