@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +22,10 @@ from coworld_bench.config import Config, override, resolve
 from coworld_bench.devices import choose_device
 from coworld_bench.dreamer import AgentSpec, DreamerAgent
 from coworld_bench.envs import TaskEnv, domain_of, make_env
+from coworld_bench.envs.base import Observation
 from coworld_bench.envs.experts import scripted_policy
-from coworld_bench.evaluation import Record, evaluator, mean_return, play
+from coworld_bench.envs.pool import EnvPool, env_pool
+from coworld_bench.evaluation import Record, evaluator, mean_return, play, play_all
 from coworld_bench.files import digest_of, read_json, write_json
 from coworld_bench.paths import runs_home
 from coworld_bench.provenance import git_state, machine, packages
@@ -48,9 +51,12 @@ def measure_anchors(
     options: Mapping[str, str] | None = None,
     device: str = "auto",
     force: bool = False,
+    workers: int = 0,
     observe: Observe | None = None,
 ) -> Path:
-    """Measure the three anchors of a task under a preset, unless they are there; returns the file."""
+    """Measure the anchors of a task under a preset, unless they are there; returns the file.
+
+    `workers` processes play episodes at the same time, all but those of the scripted policy; the numbers are the same."""
     path = anchors_path(task, preset, runs)
     config = override(resolve(preset, find_task(task).suite), options or {})
     env = EnvSpec(task, action_repeat=config.env.action_repeat, profile=config.env.profile)
@@ -59,14 +65,14 @@ def measure_anchors(
         return path
     found = {"schema": 1, "identity": identity, "task": env.task, "preset": preset, "env": env.to_dict()}
     candidates, tries, finalists, episodes, random_episodes, untrained_episodes = SEARCH[preset]
-    blind = make_env(replace(env, observation="state"))
-    try:
-        found["random"] = summary(play_random(blind, random_episodes))
-        found["constant"] = best_constant(blind, candidates, tries, finalists, episodes)
+    unseen = replace(env, observation="state")
+    with env_pool(unseen, workers) as pool, closing(make_env(unseen)) as blind:
+        stage = blind if pool is None else pool
+        found["random"] = summary(play_random(stage, action_size(blind), random_episodes))
+        found["constant"] = best_constant(stage, action_size(blind), candidates, tries, finalists, episodes)
         found |= play_scripted(blind, episodes)
-    finally:
-        blind.close()
-    found["untrained"] = summary(play_untrained(domain_of(env), config, untrained_episodes, choose_device(device)))
+    untrained = play_untrained(domain_of(env), config, untrained_episodes, choose_device(device), workers)
+    found["untrained"] = summary(untrained)
     found |= {"versions": packages(), "commit": git_state(), "machine": machine()}
     write_json(path, found)
     return path
@@ -76,16 +82,17 @@ def summary(records: list[Record]) -> dict[str, Any]:
     return {"returns": [r["return"] for r in records], "successes": [r["success"] for r in records]}
 
 
-def play_random(env: TaskEnv, episodes: int) -> list[Record]:
+def play_random(stage: TaskEnv | EnvPool, size: int, episodes: int) -> list[Record]:
     """Uniform random actions, a new one every env step."""
-    records = []
-    for index in range(episodes):
-        draw = partial(uniform_action, generator(index, "random policy"), action_size(env))
-        records.append(play(env, draw, episode_seed("anchor", 0, index))[0])
-    return records
+    draws = [partial(uniform_action, generator(index, "random policy"), size) for index in range(episodes)]
+    return records(play_all(stage, [(draw, episode_seed("anchor", 0, index)) for index, draw in enumerate(draws)]))
 
 
-def uniform_action(rng: np.random.Generator, size: int, _: dict[str, np.ndarray]) -> np.ndarray:
+def records(played: list[tuple[Record, list[float]]]) -> list[Record]:
+    return [record for record, _ in played]
+
+
+def uniform_action(rng: np.random.Generator, size: int, _: Observation) -> np.ndarray:
     return rng.uniform(-1, 1, size).astype(np.float32)
 
 
@@ -98,22 +105,31 @@ def play_scripted(env: TaskEnv, episodes: int) -> dict[str, Any]:
     policy = scripted_policy(env.env_spec)
     if policy is None:
         return {}
-    records = [play(env, lambda _: policy(env), episode_seed("anchor", 4, index))[0] for index in range(episodes)]
-    return {"scripted": summary(records)}
+    played = [play(env, lambda _: policy(env), episode_seed("anchor", 4, index)) for index in range(episodes)]
+    return {"scripted": summary(records(played))}
 
 
-def best_constant(env: TaskEnv, candidates: int, tries: int, finalists: int, episodes: int) -> dict[str, Any]:
+def best_constant(
+    stage: TaskEnv | EnvPool, size: int, candidates: int, tries: int, finalists: int, episodes: int
+) -> dict[str, Any]:
     """The constant action that does best: searched on some episodes, judged on others."""
-    actions = constant_candidates(action_size(env), candidates)
-    scores = [mean_return(play_constant(env, action, 1, tries)) for action in actions]
+    actions = constant_candidates(size, candidates)
+    scores = [mean_return(found) for found in play_constants(stage, actions, 1, tries)]
     best = sorted(range(len(actions)), key=lambda index: -scores[index])[:finalists]
-    judged = [(actions[index], play_constant(env, actions[index], 2, episodes)) for index in best]
-    action, records = max(judged, key=lambda pair: mean_return(pair[1]))
-    return summary(records) | {"action": action.tolist(), "candidates": len(actions)}
+    finals = play_constants(stage, [actions[index] for index in best], 2, episodes)
+    number = max(range(len(best)), key=lambda number: mean_return(finals[number]))
+    return summary(finals[number]) | {"action": actions[best[number]].tolist(), "candidates": len(actions)}
 
 
-def play_constant(env: TaskEnv, action: np.ndarray, stream: int, episodes: int) -> list[Record]:
-    return [play(env, lambda _: action, episode_seed("anchor", stream, index))[0] for index in range(episodes)]
+def play_constants(stage: TaskEnv | EnvPool, actions: list[np.ndarray], stream: int, episodes: int) -> list[list[Record]]:
+    """For each action the records of its episodes, which begin alike for all actions."""
+    seeds = [episode_seed("anchor", stream, index) for index in range(episodes)]
+    played = records(play_all(stage, [(partial(always, action), seed) for action in actions for seed in seeds]))
+    return [played[start : start + episodes] for start in range(0, len(played), episodes)]
+
+
+def always(action: np.ndarray, _: Observation) -> np.ndarray:
+    return action
 
 
 def constant_candidates(size: int, count: int) -> list[np.ndarray]:
@@ -126,12 +142,9 @@ def constant_candidates(size: int, count: int) -> list[np.ndarray]:
     return [*grid[chosen], *uniform]
 
 
-def play_untrained(domain: Domain, config: Config, episodes: int, device: str) -> list[Record]:
+def play_untrained(domain: Domain, config: Config, episodes: int, device: str, workers: int = 0) -> list[Record]:
     """Freshly initialised agents in deterministic mode, another one for every episode."""
     spec = AgentSpec.of(domain, config)
-    records = []
-    with evaluator(domain.env, spec.reward_scale, config.behaviour.discount) as judge:
-        for index in range(episodes):
-            agent = DreamerAgent(config, spec, seed=index, device=device)
-            records.append(judge.episode(agent, episode_seed("anchor", 3, index)))
-    return records
+    agents = (DreamerAgent(config, spec, seed=index, device=device) for index in range(episodes))
+    with evaluator(domain.env, spec.reward_scale, config.behaviour.discount, min(workers, episodes)) as judge:
+        return judge.episodes((agent, episode_seed("anchor", 3, index)) for index, agent in enumerate(agents))

@@ -31,6 +31,7 @@ def train(
     runs: Path | str | None = None,
     device: str = "auto",
     force: bool = False,
+    workers: int = 0,
     observe: Observe | None = None,
 ) -> dict[str, Any]:
     """One run: its result, as it is stored in `runs`/<run>/result.json; a finished run is read, not done again.
@@ -38,7 +39,8 @@ def train(
     >>> result = train("coworld", "metaworld/window_close", "metaworld/drawer_close")  # doctest: +SKIP
     >>> result["score"]["mean"], result["score"]["rule"]  # doctest: +SKIP
 
-    `method` is a shipped name or the path of a method file; a source agent that is missing is trained first. Raises
+    `method` is a shipped name or the path of a method file; a source agent that is missing is trained first.
+    `workers` environment processes play the episodes of an evaluation at the same time; the result is the same. Raises
     UsageError for a name or setting that does not exist, and DatasetError where the target's dataset is missing."""
     sources = (source,) if isinstance(source, str) else tuple(source or ())
     spec = RunSpec(method, target, sources, seed, preset, quality, dict(options or {}))
@@ -50,7 +52,7 @@ def train(
         with claimed(home, needed.folder(home).name):
             pretrain_source(needed, home, device, about_source(observe))
     with claimed(store, resolved.id):
-        return train_run(spec, data=home, runs=store, device=device, force=force, observe=observe)
+        return train_run(spec, data=home, runs=store, device=device, force=force, workers=workers, observe=observe)
 
 
 def about_source(observe: Observe | None) -> Observe | None:
@@ -66,15 +68,16 @@ def evaluate(
     runs: Path | str | None = None,
     data: Path | str | None = None,
     device: str = "auto",
+    workers: int = 0,
 ) -> dict[str, Any]:
     """The final policy of a finished run, played again for `episodes` episodes; the stored result is left as it is.
 
-    `run` is a run's folder, or its name in the store `runs`; `method` the file of a user's own method. Raises UsageError
-    for a run that is not there."""
+    `run` is a run's folder, or its name in the store `runs`; `method` the file of a user's own method; `workers` as in
+    `train`. Raises UsageError for a run that is not there."""
     if episodes < 1:
         raise UsageError(f"episodes must be at least 1; got {episodes}")
     folder = find_run(run, runs_home(runs))
-    return evaluate_run(folder, episodes=episodes, method=method, data=data_home(data), device=device)
+    return evaluate_run(folder, episodes=episodes, method=method, data=data_home(data), device=device, workers=workers)
 
 
 def find_run(run: Path | str, store: Path) -> Path:

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 
 from coworld_bench.envs import TaskEnv, make_env
+from coworld_bench.envs.base import Observation
+from coworld_bench.envs.pool import EnvPool, env_pool
 from coworld_bench.methods import Policy
 from coworld_bench.seeding import episode_seed, torch_seed
 from coworld_bench.tasks import EnvSpec
 
 PROTOCOL = 1  # raised when the meaning of a score changes; results of different protocols never share a table
 Record = dict[str, Any]
+Act = Callable[[Observation], np.ndarray]
+Play = tuple[Act, int]  # what acts, and the reset seed of its episode
 
 
 class Evaluator:
-    """Plays deterministic episodes of a policy in one environment."""
+    """Plays deterministic episodes of a policy in one environment: in this process one by one, or in those of `pool` at
+    the same time, with the same records."""
 
-    def __init__(self, env: EnvSpec, reward_scale: float = 1.0, discount: float = 0.99) -> None:
-        self.spec, self.reward_scale, self.discount = env, reward_scale, discount
+    def __init__(
+        self, env: EnvSpec, reward_scale: float = 1.0, discount: float = 0.99, pool: EnvPool | None = None
+    ) -> None:
+        self.spec, self.reward_scale, self.discount, self.pool = env, reward_scale, discount, pool
         self._env: TaskEnv | None = None
 
     @property
@@ -32,24 +40,30 @@ class Evaluator:
             self._env = make_env(self.spec)
         return self._env
 
+    @property
+    def pool_cpu_s(self) -> float:
+        """CPU seconds spent in other processes."""
+        return 0.0 if self.pool is None else self.pool.cpu_s
+
     def checkpoint(self, policy: Policy, seed: int, index: int, episodes: int, stream: str = "evaluate") -> list[Record]:
         """The episodes of checkpoint `index` of run seed `seed`: the same resets for every method of that seed."""
-        return [self.episode(policy, episode_seed(stream, seed, index * episodes + i)) for i in range(episodes)]
+        return self.episodes((policy, episode_seed(stream, seed, index * episodes + i)) for i in range(episodes))
 
     def episode(self, policy: Policy, seed: int) -> Record:
         """One episode: return (all frames, unscaled), length in env steps, success, and the critic against the truth."""
-        generator = torch.Generator(policy.device).manual_seed(torch_seed(seed, "evaluation"))
-        carry = policy.initial()
-        values: list[float | None] = []
+        return self.episodes([(policy, seed)])[0]
 
-        def act(observation: dict[str, np.ndarray]) -> np.ndarray:
-            nonlocal carry
-            action, carry = policy.act(observation["image"][None], carry, generator)
-            values.append(policy.value(carry))
-            return action[0]
+    def episodes(self, asked: Iterable[tuple[Policy, int]]) -> list[Record]:
+        """An episode of each policy from its seed; a policy is taken from `asked` when its episode begins."""
+        values: list[list[float | None]] = []
 
-        record, rewards = play(self.env, act, seed)
-        return record | self._overestimation(values, rewards)
+        def plays() -> Iterator[Play]:
+            for policy, seed in asked:
+                values.append([])
+                yield acting(policy, seed, values[-1]), seed
+
+        played = play_all(self.env if self.pool is None else self.pool, plays())
+        return [record | self._overestimation(own, rewards) for own, (record, rewards) in zip(values, played, strict=True)]
 
     def _overestimation(self, values: list[float | None], rewards: list[float]) -> Record:
         """Predicted against realised value, in scaled reward units: at row 0, and the mean over the rows whose
@@ -75,27 +89,89 @@ class Evaluator:
 
 
 @contextmanager
-def evaluator(env: EnvSpec, reward_scale: float = 1.0, discount: float = 0.99) -> Iterator[Evaluator]:
-    made = Evaluator(env, reward_scale, discount)
-    try:
+def evaluator(env: EnvSpec, reward_scale: float = 1.0, discount: float = 0.99, workers: int = 0) -> Iterator[Evaluator]:
+    """An evaluator with `workers` environment processes (0 or 1: none), closed at the end."""
+    with env_pool(env, workers) as pool, closing(Evaluator(env, reward_scale, discount, pool)) as made:
         yield made
-    finally:
-        made.close()
 
 
-def play(env: TaskEnv, act: Callable[[dict[str, np.ndarray]], np.ndarray], seed: int) -> tuple[Record, list[float]]:
+def acting(policy: Policy, seed: int, values: list[float | None]) -> Act:
+    """The policy on an episode, with the random stream of its seed; what its critic says of each row goes to `values`.
+
+    It sees one picture at a time, whatever is played beside it: a larger batch rounds otherwise (1e-7 a decision)."""
+    generator = torch.Generator(policy.device).manual_seed(torch_seed(seed, "evaluation"))
+    carry = policy.initial()
+
+    def act(observation: Observation) -> np.ndarray:
+        nonlocal carry
+        action, carry = policy.act(observation["image"][None], carry, generator)
+        values.append(policy.value(carry))
+        return action[0]
+
+    return act
+
+
+def play_all(stage: TaskEnv | EnvPool, plays: Iterable[Play]) -> list[tuple[Record, list[float]]]:
+    """Episodes in one environment after each other, or in a pool's at the same time: records and rewards, in order."""
+    return play_together(stage, plays) if isinstance(stage, EnvPool) else [play(stage, *each) for each in plays]
+
+
+def play(env: TaskEnv, act: Act, seed: int) -> tuple[Record, list[float]]:
     """One episode of any policy; returns its record and its rewards per env step."""
+    playing = Playing(act, seed)
     observation, _ = env.reset(seed=seed)
-    rewards: list[float] = []
-    success: bool | None = None
     truncated = False
     while not truncated:
         observation, reward, _, truncated, info = env.step(act(observation))
-        rewards.append(float(reward))
-        if "success" in info:
-            success = bool(success) or bool(info["success"])
-    record = {"seed": seed, "return": float(np.sum(rewards)), "length": len(rewards), "success": success}
-    return record, rewards
+        playing.add(float(reward), info.get("success"))
+    return playing.record, playing.rewards
+
+
+def play_together(pool: EnvPool, plays: Iterable[Play]) -> list[tuple[Record, list[float]]]:
+    """The episodes of `play`: an environment begins the next one when its last is over, and acts when it is ready."""
+    waiting = enumerate(plays)
+    at_work: dict[int, tuple[int, Playing]] = {}
+    played: dict[int, tuple[Record, list[float]]] = {}
+
+    def begin(env: int) -> None:
+        for number, (act, seed) in islice(waiting, 1):
+            at_work[env] = number, Playing(act, seed)
+            pool.reset(env, seed)
+
+    for env in range(pool.count):
+        begin(env)
+    while at_work:
+        for env in pool.ready():
+            step, (number, playing) = pool.take(env), at_work[env]
+            if step.reward is not None:
+                playing.add(step.reward, step.success)
+            if step.truncated:
+                played[number] = playing.record, playing.rewards
+                del at_work[env]
+                begin(env)
+            else:
+                pool.step(env, playing.act(step.observation))
+    return [played[number] for number in range(len(played))]
+
+
+class Playing:
+    """An episode while it is played: who acts, its rewards so far, and whether the task was achieved in it (None where
+    it has no such signal)."""
+
+    def __init__(self, act: Act, seed: int) -> None:
+        self.act, self.seed = act, seed
+        self.rewards: list[float] = []
+        self.success: bool | None = None
+
+    def add(self, reward: float, success: bool | None) -> None:
+        self.rewards.append(reward)
+        if success is not None:
+            self.success = bool(self.success) or bool(success)
+
+    @property
+    def record(self) -> Record:
+        total = float(np.sum(self.rewards))
+        return {"seed": self.seed, "return": total, "length": len(self.rewards), "success": self.success}
 
 
 def discounted(rewards: np.ndarray, discount: float) -> np.ndarray:

@@ -15,17 +15,24 @@ from coworld_bench.training import Run
 
 
 def evaluate_run(
-    folder: Path, *, episodes: int = 10, method: str | None = None, data: Path | None = None, device: str = "auto"
+    folder: Path,
+    *,
+    episodes: int = 10,
+    method: str | None = None,
+    data: Path | None = None,
+    device: str = "auto",
+    workers: int = 0,
 ) -> dict[str, Any]:
     """Episodes, their mean and success rate, of the last checkpoint of the run in `folder`.
 
-    `method` is the file of a user's own method. Raises UsageError where the run cannot be rebuilt as it was."""
+    `method` is the file of a user's own method; `workers` processes play at the same time. Raises UsageError where the
+    run cannot be rebuilt as it was."""
     stored = read_json(folder / "config.json")
     resolved = rebuild(stored, folder, method, data)
     config, index = resolved.planned.config, first_free_index(folder, episodes)
     learner = Run(resolved, folder, data, choose_device(device), None).make_learner()
     scale = AgentSpec.of(resolved.dataset.domain, config).reward_scale
-    with evaluator(resolved.planned.env, scale, config.behaviour.discount) as judge:
+    with evaluator(resolved.planned.env, scale, config.behaviour.discount, min(workers, episodes)) as judge:
         records = judge.checkpoint(learner.policy, stored["seed"], index, episodes)
     wins = [record["success"] for record in records]
     return {

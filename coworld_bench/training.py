@@ -32,9 +32,12 @@ def train(
     runs: Path | None = None,
     device: str = "auto",
     force: bool = False,
+    workers: int = 0,
     observe: Observe | None = None,
 ) -> dict[str, Any]:
-    """Do a run, or go on with it from its last checkpoint, or read its result if it is finished (unless `force`)."""
+    """Do a run, or go on with it from its last checkpoint, or read its result if it is finished (unless `force`).
+
+    `workers` processes play the episodes of an evaluation at the same time; the result is the same."""
     resolved = spec.resolve(data)
     folder = runs_home(runs) / resolved.id
     if (folder / "result.json").is_file() and not force:
@@ -44,7 +47,7 @@ def train(
         raise DatasetError(f"source agent {missing[0].folder(data)} is missing; `pretrain_source` or `run` makes it")
     if force:
         clear_folder(folder)
-    run = Run(resolved, folder, data, choose_device(device), observe)
+    run = Run(resolved, folder, data, choose_device(device), observe, workers)
     return run.finish()
 
 
@@ -52,9 +55,15 @@ class Run:
     """A run at work in its folder."""
 
     def __init__(
-        self, resolved: ResolvedRun, folder: Path, data: Path | None, device: str, observe: Observe | None
+        self,
+        resolved: ResolvedRun,
+        folder: Path,
+        data: Path | None,
+        device: str,
+        observe: Observe | None,
+        workers: int = 0,
     ) -> None:
-        self.resolved, self.folder, self.data, self.device = resolved, folder, data, device
+        self.resolved, self.folder, self.data, self.device, self.workers = resolved, folder, data, device, workers
         self.planned, self.config, self.observe = resolved.planned, resolved.planned.config, observe
         self.evaluations: list[dict[str, Any]] = []
         self.spent = {"wall_s": 0.0, "cpu_s": 0.0, "evaluation_s": 0.0}
@@ -67,7 +76,8 @@ class Run:
         learner = self.make_learner()
         domain, behaviour = self.resolved.dataset.domain, self.config.behaviour
         scale = AgentSpec.of(domain, self.config).reward_scale
-        with evaluator(self.planned.env, scale, behaviour.discount) as judge:
+        workers = min(self.workers, self.config.evaluation.episodes)
+        with evaluator(self.planned.env, scale, behaviour.discount, workers) as judge:
             self._train(learner, judge)
         result = self._result(learner)
         write_json(self.folder / "result.json", result)
@@ -115,7 +125,7 @@ class Run:
             append_line(self.folder / "eval.jsonl", {"updates": updates, **record})
         append_line(self.folder / "metrics.jsonl", {"updates": updates, **means.read(), **learner.counts()})
         self.spent["evaluation_s"] += time.perf_counter() - began
-        self._count_time()
+        self._count_time(judge)
         state = {"learner": learner.state_dict(), "evaluations": self.evaluations, "spent": self.spent}
         save_state(self.folder / "checkpoints" / "last.pt", state)
         if self.observe is not None:
@@ -130,8 +140,8 @@ class Run:
         for name in ("eval.jsonl", "metrics.jsonl"):
             keep_lines(self.folder / name, last)
 
-    def _count_time(self) -> None:
-        now = time.perf_counter(), time.process_time()
+    def _count_time(self, judge: Evaluator) -> None:
+        now = time.perf_counter(), time.process_time() + judge.pool_cpu_s
         self.spent["wall_s"] += now[0] - self.clock[0]
         self.spent["cpu_s"] += now[1] - self.clock[1]
         self.clock = now

@@ -43,6 +43,8 @@ WRONG = [
     ("evaluate coworld--nothing", USAGE, "no finished run 'coworld--nothing'"),
     ("anchors toy/pint", USAGE, "did you mean toy/point"),
     ("run quickstart --nonsense", USAGE, "--nonsense"),
+    ("train offline_dv2 --target toy/point --workers -1", USAGE, "'--workers'"),
+    ("collect toy/point --preset smoke --workers -1", USAGE, "'--workers'"),
 ]
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from coworld_bench.evaluation import Evaluator, discounted, score
+from coworld_bench.anchors import measure_anchors
+from coworld_bench.config import resolve
+from coworld_bench.dreamer import AgentSpec, DreamerAgent
+from coworld_bench.envs import domain_of
+from coworld_bench.envs.pool import EnvProcessError
+from coworld_bench.evaluation import Evaluator, discounted, evaluator, score
+from coworld_bench.files import read_json
 from coworld_bench.tasks import EnvSpec
 
 
@@ -78,3 +88,43 @@ def test_the_score_is_the_mean_over_checkpoints_of_the_last_half() -> None:
     found = score([point(0, 99.0), point(5, 99.0), point(6, 1.0, 3.0), point(10, 6.0, 6.0)], total=10)
     assert found["mean"] == 4.0 and found["checkpoints"] == 2 and found["episodes"] == 4
     assert found["sd_checkpoints"] == 2.0 and found["success"] == 0.75
+
+
+@pytest.mark.parametrize(("task", "action_repeat"), [("toy/point", 1), ("metaworld/window_close", 10)])
+def test_episodes_played_at_the_same_time_are_the_same_to_the_last_bit(task: str, action_repeat: int) -> None:
+    """Three episodes in two processes, whose pictures, latents, actions and values all enter the records."""
+    env = EnvSpec(task, action_repeat=action_repeat)
+    config = resolve("smoke", env.task.split("/")[0])
+    agent = DreamerAgent(config, AgentSpec.of(domain_of(env), config), 0)
+    with evaluator(env) as alone, evaluator(env, workers=2) as together:
+        one_by_one = alone.checkpoint(agent, 3, 1, 3)
+        assert together.checkpoint(agent, 3, 1, 3) == one_by_one
+        assert together.checkpoint(agent, 3, 2, 1) == alone.checkpoint(agent, 3, 2, 1)
+        assert together.pool_cpu_s > 0 and alone.pool_cpu_s == 0
+    assert len({record["return"] for record in one_by_one}) == 3 and "value_predicted" in one_by_one[0]
+
+
+def test_anchors_are_the_same_from_several_processes(tmp_path: Path) -> None:
+    alone = read_json(measure_anchors("toy/point", "smoke", tmp_path / "alone"))
+    together = read_json(measure_anchors("toy/point", "smoke", tmp_path / "together", workers=2))
+    assert together == alone
+
+
+class Murderer(Constant):
+    """Kills an environment's process in the middle of its episode."""
+
+    def __init__(self, judge: Evaluator) -> None:
+        self.judge, self.left = judge, 60
+
+    def act(self, *arguments, **keywords):
+        self.left -= 1
+        if not self.left:
+            assert self.judge.pool is not None
+            os.kill(self.judge.pool._processes[1].process.pid, signal.SIGKILL)
+        return super().act(*arguments, **keywords)
+
+
+def test_an_evaluation_says_which_process_died() -> None:
+    with evaluator(EnvSpec("toy/point"), workers=2) as judge:
+        with pytest.raises(EnvProcessError, match=r"process 2 of 2 \(toy/point\) was killed by SIGKILL"):
+            judge.checkpoint(Murderer(judge), 0, 0, 4)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from coworld_bench.api import evaluate
 from coworld_bench.collecting import collect, plan_collection
 from coworld_bench.data.dataset import open_dataset
 from coworld_bench.errors import DatasetError, UsageError
@@ -72,6 +73,15 @@ def test_a_finished_run_is_read_and_force_does_it_again(data: Path, tmp_path: Pa
     assert train(spec("offline_dv2"), data=data, runs=tmp_path, observe=stop_after(0)) == first
     with pytest.raises(Stopped):
         train(spec("offline_dv2"), data=data, runs=tmp_path, observe=stop_after(0), force=True)
+
+
+def test_the_number_of_evaluating_processes_changes_no_score_and_no_name(data: Path, tmp_path: Path) -> None:
+    two = {"options": {"evaluation.episodes": "2"}}
+    alone = train(spec("offline_dv2", **two), data=data, runs=tmp_path / "alone")
+    together = train(spec("offline_dv2", **two), data=data, runs=tmp_path / "together", workers=2)
+    assert together["run"] == alone["run"] and together["evaluations"] == alone["evaluations"]
+    again = [evaluate(together["run"], episodes=2, runs=tmp_path / "alone", data=data, workers=n) for n in (0, 2)]
+    assert again[0] == again[1]
 
 
 def test_a_result_explains_itself(data: Path, tmp_path: Path) -> None:

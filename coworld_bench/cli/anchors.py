@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coworld_bench.cli.common import Device, Force, Json, Options, Preset, Runs, show, table
+from coworld_bench.cli.common import Device, Force, Json, Options, Preset, Runs, Workers, show, table
 from coworld_bench.config import parse_options
 
 
@@ -16,6 +16,7 @@ def anchors(
     runs: Runs = None,
     device: Device = "auto",
     force: Force = False,
+    workers: Workers = 0,
     json: Json = False,
     option: Options = None,
 ) -> None:
@@ -23,7 +24,7 @@ def anchors(
     from coworld_bench.anchors import measure_anchors
     from coworld_bench.files import read_json
 
-    path = measure_anchors(task, preset, runs, parse_options(option or []), device, force)
+    path = measure_anchors(task, preset, runs, parse_options(option or []), device, force, workers)
     found = read_json(path)
     rows = []
     for kind in ("random", "constant", "untrained"):

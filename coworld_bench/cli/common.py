@@ -17,6 +17,9 @@ Data = Annotated[
 ]
 Runs = Annotated[Path | None, typer.Option(help="Where results lie.  [default: $COWORLD_BENCH_RUNS or ./runs]")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Workers = Annotated[
+    int, typer.Option(min=0, help="Environment processes that play an evaluation's episodes; the numbers stay the same.")
+]
 Options = Annotated[
     list[str] | None, typer.Option("-o", "--option", metavar="KEY=VALUE", help="A setting; `list settings` has all.")
 ]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coworld_bench.cli.common import Data, Device, Json, Runs, show
+from coworld_bench.cli.common import Data, Device, Json, Runs, Workers, show
 
 
 def evaluate(
@@ -16,11 +16,12 @@ def evaluate(
     runs: Runs = None,
     data: Data = None,
     device: Device = "auto",
+    workers: Workers = 0,
     json: Json = False,
 ) -> None:
     """Play the final policy of a finished run for more episodes; its stored result stays as it is."""
     from coworld_bench.api import evaluate as evaluate_run
 
-    found = evaluate_run(run, episodes=episodes, method=method, runs=runs, data=data, device=device)
+    found = evaluate_run(run, episodes=episodes, method=method, runs=runs, data=data, device=device, workers=workers)
     success = "" if found["success"] is None else f", success {found['success']:.0%}"
     show(f"{found['run']}: {found['mean']:.4g} over {episodes} episodes{success}", found, json)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coworld_bench.cli.common import Data, Device, Force, Json, Options, Preset, Quality, Runs, show
+from coworld_bench.cli.common import Data, Device, Force, Json, Options, Preset, Quality, Runs, Workers, show
 from coworld_bench.cli.watching import watching
 from coworld_bench.config import parse_options
 
@@ -22,6 +22,7 @@ def train(
     data: Data = None,
     device: Device = "auto",
     force: Force = False,
+    workers: Workers = 0,
     json: Json = False,
     option: Options = None,
 ) -> None:
@@ -32,7 +33,7 @@ def train(
     with watching(f"train {method}", quiet=json) as observe:
         result = train_run(
             method, target, source, seed=seed, preset=preset, quality=quality, options=options, data=data, runs=runs,
-            device=device, force=force, observe=observe,
+            device=device, force=force, workers=workers, observe=observe,
         )  # fmt: skip
     score = result["score"]
     text = (
