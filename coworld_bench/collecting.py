@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from coworld_bench.data.minari import export_minari, minari_root
 from coworld_bench.data.staging import Staging
 from coworld_bench.devices import choose_device
 from coworld_bench.envs import check_task, domain_of, gl_info
+from coworld_bench.envs.pool import env_pool
 from coworld_bench.errors import UsageError, unknown
-from coworld_bench.evaluation import Evaluator, evaluator
+from coworld_bench.evaluation import Evaluator
 from coworld_bench.files import clear_folder, digest_of
 from coworld_bench.online import OnlineAgent
 from coworld_bench.paths import data_home
@@ -83,8 +84,9 @@ def plan_collection(
     seed: int | None = None,
     reference_return: float | None = None,
     options: Mapping[str, str] | None = None,
+    workers: int | None = None,
 ) -> CollectSpec:
-    """The preset, the task's pinned recipe and the user's options, in this order.
+    """The preset, the task's pinned recipe and the user's options, in this order; `workers` is `online.workers`.
 
     Raises UsageError for a name that does not exist or a task without a reference return."""
     if quality not in QUALITIES:
@@ -92,13 +94,14 @@ def plan_collection(
     found = check_task(task)
     config = resolve(preset, found.suite)
     pinned = recipe(found.id, preset)
-    config = override(override(config, pinned.options), options or {})
+    asked = dict(options or {}) | ({} if workers is None else {"online.workers": str(workers)})
+    config = override(override(config, pinned.options), asked)
     if reference_return is None:
         reference = need_reference(found.id, preset)
     else:
         reference = Reference(value=reference_return, how="given by --reference-return")
     chosen = pinned.seed if seed is None else seed
-    return CollectSpec(found.id, quality, preset, chosen, config, reference, {**pinned.options, **(options or {})})
+    return CollectSpec(found.id, quality, preset, chosen, config, reference, {**pinned.options, **asked})
 
 
 def collect(
@@ -115,15 +118,17 @@ def collect(
     device: str = "auto",
     resume: bool = False,
     force: bool = False,
+    workers: int | None = None,
     observe: Observe | None = None,
 ) -> Collected:
     """Train DreamerV2 on `task` until the quality's share of the reference return is reached; keep all its experience.
 
     A finished dataset is never overwritten and an unfinished collection never dropped without `force`; `resume` goes on
-    with the latter. `out` is the dataset's folder (for `minari`: the folder of Minari datasets)."""
+    with the latter. `out` is the dataset's folder (for `minari`: the folder of Minari datasets). `workers` environment
+    processes act together while the agent learns; another number of them (above 1) makes another dataset."""
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
-    spec = plan_collection(task, quality, preset, seed, reference_return, options)
+    spec = plan_collection(task, quality, preset, seed, reference_return, options, workers)
     folder = out if out is not None and format == "zarr" else dataset_folder(data_home(data), spec.id)
     if (folder / "manifest.json").is_file() and not force:
         if format != "minari":
@@ -170,11 +175,11 @@ class Collection:
         online, config = self.online, self.spec.config.online
         self.began = time.perf_counter(), online.env_steps
         while not self.fired and online.env_steps < config.env_steps:
-            episode = online.agent_episode()[0] if online.prefilled else online.prefill_episode()
+            episodes = online.episodes(config.env_steps)
             evaluated = online.updates > 0 and online.env_steps >= self._next_evaluation
             if evaluated:
                 self._evaluate()
-            self._report(episode.ret, evaluated)
+            self._report(episodes[-1].ret, evaluated)
         return self.curve, self.fired
 
     @property
@@ -221,18 +226,21 @@ class Collection:
 
 @contextmanager
 def at_work(spec: CollectSpec, work: Path, device: str, observe: Observe | None) -> Iterator[Collection]:
-    """The collecting agent with its environments, closed at the end."""
-    with Staging(work / "episodes") as staging, evaluator(spec.env) as judge:
-        online = OnlineAgent(domain_of(spec.env), spec.config, spec.seed, staging, device)
-        try:
-            yield Collection(spec, work, online, judge, observe)
-        finally:
-            online.close()
+    """The collecting agent with its environments, closed at the end; it is evaluated in the processes it collects with."""
+    with (
+        Staging(work / "episodes") as staging,
+        env_pool(spec.env, spec.config.online.workers) as pool,
+        closing(Evaluator(spec.env, pool=pool)) as judge,
+        closing(OnlineAgent(domain_of(spec.env), spec.config, spec.seed, staging, device, pool=pool)) as online,
+    ):
+        yield Collection(spec, work, online, judge, observe)
 
 
 def make_card(spec: CollectSpec, online: OnlineAgent, curve: list[dict[str, Any]], fired: bool) -> dict[str, Any]:
     """Who the dataset is: what was asked, the evidence for its quality, and what made it."""
     share = "a third of" if spec.quality == "medium-replay" else "all of"
+    workers = spec.config.online.workers
+    made_by = {"packages": packages(), "git": git_state(), "gl": gl_info(), "machine": machine()}
     return {
         "dataset_id": spec.id,
         "task": spec.task,
@@ -249,8 +257,8 @@ def make_card(spec: CollectSpec, online: OnlineAgent, curve: list[dict[str, Any]
             "curve": curve,
         },
         "recipe": spec.recipe | {"options": {key: str(value) for key, value in spec.options.items()}},
-        "policy": {"algo": "DreamerV2", "config_digest": digest_of(spec.config.to_dict()), "updates": online.updates},
-        "provenance": {"packages": packages(), "git": git_state(), "gl": gl_info(), "machine": machine()},
+        "policy": {"algo": "DreamerV2", "config_digest": digest_of(spec.config.identity()), "updates": online.updates},
+        "provenance": made_by | ({"workers": workers} if workers > 1 else {}),
         "has_success": online.env.has_success,
         "license": "CC-BY-4.0",
     }

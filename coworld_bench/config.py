@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coworld_bench.errors import UsageError, unknown
 
@@ -92,6 +92,7 @@ class OnlineConfig(Settings):
     source_env_steps: int = 35_000  # the budget of a source agent before co-training, prefill included
     evaluate_every: int = 10_000  # env steps
     evaluate_episodes: int = 10
+    workers: int = Field(default=0, ge=0)  # environment processes that act together; 0 and 1: none, and no part of a name
 
 
 class BudgetConfig(Settings):
@@ -131,10 +132,12 @@ class Config(Settings):
     compute: ComputeConfig = ComputeConfig()
 
     def identity(self) -> dict[str, Any]:
-        """The settings that name a run: all, but `compute` only where it was changed."""
+        """The settings that name a run: all, but `compute` and `online.workers` only where they were changed."""
         named = self.to_dict()
         if self.compute == ComputeConfig():
             del named["compute"]
+        if self.online.workers <= 1:
+            del named["online"]["workers"]
         return named
 
     def part(self, *groups: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from coworld_bench.data.memory import BatchStream, EpisodeMemory
 from coworld_bench.data.staging import Staging
 from coworld_bench.dreamer import AgentSpec, DreamerAgent, Metrics, Rows, Terms
 from coworld_bench.envs import TaskEnv, make_env
+from coworld_bench.envs.pool import EnvPool
 from coworld_bench.errors import DatasetError
 from coworld_bench.seeding import episode_seed, generator, torch_seed
 from coworld_bench.tasks import Domain
@@ -29,12 +30,20 @@ class OnlineAgent:
     """An agent that acts in its environment, keeps every finished episode and learns from all of them.
 
     Episodes are reset with seeds of their own, so that work resumed at the end of an episode goes on as if it had never
-    stopped."""
+    stopped. With a `pool` it plays an episode in each of its environments at the same time and learns meanwhile; which
+    episodes come out depends on how many these are, and on nothing else of the pool."""
 
     def __init__(
-        self, domain: Domain, config: Config, seed: int, staging: Staging, device: str = "cpu", action_input: int = 0
+        self,
+        domain: Domain,
+        config: Config,
+        seed: int,
+        staging: Staging,
+        device: str = "cpu",
+        action_input: int = 0,
+        pool: EnvPool | None = None,
     ) -> None:
-        self.domain, self.config, self.seed, self.staging = domain, config, seed, staging
+        self.domain, self.config, self.seed, self.staging, self.pool = domain, config, seed, staging, pool
         spec = AgentSpec.of(domain, config)
         self.agent = DreamerAgent(
             config, AgentSpec(spec.action, max(spec.action, action_input), spec.reward_scale), seed, device
@@ -66,27 +75,29 @@ class OnlineAgent:
             return False
         return self.successes >= online.prefill_successes or self.env_steps >= online.prefill_limit
 
+    def episodes(self, budget: int) -> list[Episode]:
+        """What comes next on the way to `budget` env steps: an episode, or one of each environment of the pool."""
+        if self.pool is None:
+            return [self.agent_episode()[0] if self.prefilled else self.prefill_episode()]
+        online = self.config.online
+        if not self.prefilled:
+            first = self.env_steps < online.prefill
+            budget = min(budget, online.prefill if first else online.prefill_limit)
+        wanted = -(-(budget - self.env_steps) // self.domain.env.env_steps)
+        count = max(1, min(self.pool.count, wanted))
+        return self.agent_round(count) if self.prefilled else self.prefill_round(count)
+
     def prefill_episode(self) -> Episode:
         """One episode of uniform random actions, each held for `prefill_hold` env steps."""
-        rng, hold = generator(self.seed, "prefill", len(self.staging)), self.config.online.prefill_hold
-        held = np.zeros(self.domain.action, np.float32)
-
-        def act(_: np.ndarray, env_step: int) -> np.ndarray:
-            nonlocal held
-            if env_step % hold == 0:
-                held = rng.uniform(-1, 1, self.domain.action).astype(np.float32)
-            return held
-
-        return self._episode(act, "held" if hold > 1 else "random")
+        draw = self._random_actions(len(self.staging))
+        return self._episode(lambda _, env_step: draw(env_step), self._prefill_policy)
 
     def agent_episode(self, learn: Learn | None = None) -> tuple[Episode, Metrics]:
         """One episode of the sampling policy, an update after every `train_every` env steps; returns the last metrics.
 
         `learn` does an update in a method's own way, by calling `update`."""
-        carry, metrics, learn = self.agent.initial(), {}, learn or self.update
-        if not self.updates:
-            for _ in range(self.config.online.pretrain):
-                metrics = learn()
+        learn = learn or self.update
+        carry, metrics = self.agent.initial(), self._pretrain(learn)
 
         def act(image: np.ndarray, env_step: int) -> np.ndarray:
             nonlocal carry, metrics
@@ -96,6 +107,37 @@ class OnlineAgent:
             return action[0]
 
         return self._episode(act, "agent"), metrics
+
+    def prefill_round(self, count: int) -> list[Episode]:
+        """`count` prefill episodes at the same time; each is what it would be after the others."""
+        draws = [self._random_actions(len(self.staging) + env) for env in range(count)]
+        return self._round(count, lambda _, env_step: np.stack([draw(env_step) for draw in draws]), self._prefill_policy)
+
+    def agent_round(self, count: int) -> list[Episode]:
+        """`count` episodes of the sampling policy at the same time, acting in one batch. There are as many updates as in
+        `agent_episode`, spread evenly and done while the environments step: a decision sees them one env step later."""
+        self._pretrain(self.update)
+        carry, start, last = self.agent.initial(count), self.updates, max(1, self.domain.env.env_steps - 1)
+        total = count * (last // self.config.online.train_every)
+
+        def act(images: np.ndarray, _: int) -> np.ndarray:
+            nonlocal carry
+            actions, carry = self.agent.act(images, carry, self.noise, sample=True)
+            return actions
+
+        def meanwhile(env_step: int) -> None:
+            while self.updates - start < total * env_step // last:
+                self.update()
+
+        return self._round(count, act, "agent", meanwhile)
+
+    def _pretrain(self, learn: Learn) -> Metrics:
+        """The updates before the agent's first decision; returns the last metrics."""
+        metrics: Metrics = {}
+        if not self.updates:
+            for _ in range(self.config.online.pretrain):
+                metrics = learn()
+        return metrics
 
     def update(self, terms: Terms | None = None, beside: Rows | None = None, given: tuple[Tensor, ...] = ()) -> Metrics:
         """One update of world model, actor and critic on the agent's own experience (plus a method's terms)."""
@@ -109,10 +151,27 @@ class OnlineAgent:
         done = min(1.0, self.updates / online.entropy_updates) if online.entropy_updates else 0.0
         return online.entropy + done * (online.entropy_final - online.entropy)
 
+    def _random_actions(self, index: int) -> Callable[[int], np.ndarray]:
+        """The actions of prefill episode `index` by env step, to be asked for in order: uniform, each held for a while."""
+        rng, hold = generator(self.seed, "prefill", index), self.config.online.prefill_hold
+        held = np.zeros(self.domain.action, np.float32)
+
+        def draw(env_step: int) -> np.ndarray:
+            nonlocal held
+            if env_step % hold == 0:
+                held = rng.uniform(-1, 1, self.domain.action).astype(np.float32)
+            return held
+
+        return draw
+
+    @property
+    def _prefill_policy(self) -> str:
+        return "held" if self.config.online.prefill_hold > 1 else "random"
+
     def _episode(self, act: Callable[[np.ndarray, int], np.ndarray], policy: str) -> Episode:
-        seed = episode_seed("collect", self.seed, len(self.staging))
-        began = {"seed": seed, "env_steps": self.env_steps, "updates": self.updates, "policy": policy}
-        observation, _ = self.env.reset(seed=seed)
+        """Play one episode here and keep it; `act` is given the picture and the env step."""
+        meta = self._meta(policy, len(self.staging))
+        observation, _ = self.env.reset(seed=meta["seed"])
         builder = EpisodeBuilder()
         builder.start(observation)
         truncated, env_step = False, 0
@@ -121,7 +180,43 @@ class OnlineAgent:
             observation, reward, _, truncated, info = self.env.step(action)
             builder.add(action, observation, float(reward), bool(info.get("success", False)))
             env_step += 1
-        episode = builder.finish({**began, "noise": self.domain.env.action_noise})
+        return self._keep(builder.finish(meta))
+
+    def _round(
+        self,
+        count: int,
+        act: Callable[[np.ndarray, int], np.ndarray],
+        policy: str,
+        meanwhile: Callable[[int], None] = lambda env_step: None,
+    ) -> list[Episode]:
+        """Play `count` episodes of the same length in the pool and keep them, in the order of their environments.
+
+        `act` is given all pictures [count, H, W, 3]; `meanwhile` is called while the environments do what it said."""
+        assert self.pool is not None
+        envs, first = range(count), len(self.staging)
+        metas, builders = [self._meta(policy, first + env) for env in envs], [EpisodeBuilder() for _ in envs]
+        for env in envs:
+            self.pool.reset(env, metas[env]["seed"])
+        steps = [self.pool.take(env) for env in envs]
+        for builder, step in zip(builders, steps, strict=True):
+            builder.start(step.observation)
+        for env_step in range(self.domain.env.env_steps):
+            actions = act(np.stack([step.observation["image"] for step in steps]), env_step)
+            for env in envs:
+                self.pool.step(env, actions[env])
+            meanwhile(env_step)
+            steps = [self.pool.take(env) for env in envs]
+            for builder, action, step in zip(builders, actions, steps, strict=True):
+                builder.add(action, step.observation, step.reward or 0.0, step.success)
+        assert all(step.truncated for step in steps), "episodes of one task have one length"
+        return [self._keep(builder.finish(meta)) for builder, meta in zip(builders, metas, strict=True)]
+
+    def _meta(self, policy: str, index: int) -> dict[str, Any]:
+        """What is noted of episode `index` when it begins."""
+        began = {"seed": episode_seed("collect", self.seed, index), "env_steps": self.env_steps, "updates": self.updates}
+        return began | {"policy": policy, "noise": self.domain.env.action_noise}
+
+    def _keep(self, episode: Episode) -> Episode:
         self.staging.add(episode)
         self._remember(episode)
         return episode

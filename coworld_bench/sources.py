@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from coworld_bench.config import Config, merge, override, resolve
 from coworld_bench.data.staging import Staging
 from coworld_bench.devices import choose_device
 from coworld_bench.envs import domain_of
+from coworld_bench.envs.pool import env_pool
 from coworld_bench.files import digest_of, read_json, write_json
 from coworld_bench.methods import SourceAgent
 from coworld_bench.online import OnlineAgent
@@ -73,18 +75,16 @@ def pretrain_source(
 ) -> Path:
     """Train the source agent online for `online.source_env_steps`, unless it is there; returns its folder.
 
-    An interrupted training is begun again: it is short."""
+    An interrupted training is begun again: it is short. `online.workers` environment processes act together."""
     folder = spec.folder(data)
     if spec.ready(data):
         return folder
     domain: Domain = domain_of(spec.env)
-    with Staging(folder / "episodes") as staging:
+    with Staging(folder / "episodes") as staging, env_pool(spec.env, spec.config.online.workers) as pool:
         staging.truncate(0)
-        online = OnlineAgent(domain, spec.config, spec.seed, staging, choose_device(device), spec.action_input)
-        try:
-            returns = [ret for ret in train_online(online, spec.config.online.source_env_steps, observe)]
-        finally:
-            online.close()
+        device = choose_device(device)
+        with closing(OnlineAgent(domain, spec.config, spec.seed, staging, device, spec.action_input, pool)) as online:
+            returns = train_online(online, spec.config.online.source_env_steps, observe)
         save_state(folder / "agent.pt", online.state_dict())
         write_json(folder / "source.json", describe(spec, online, returns))
     return folder
@@ -92,13 +92,12 @@ def pretrain_source(
 
 def train_online(online: OnlineAgent, env_steps: int, observe: Observe | None = None) -> list[float]:
     """Prefill, then act and learn until `env_steps` are collected; returns every episode's return."""
-    returns = []
+    returns: list[float] = []
     while online.env_steps < env_steps or not online.prefilled:
-        episode = online.agent_episode()[0] if online.prefilled else online.prefill_episode()
-        returns.append(episode.ret)
+        returns += [episode.ret for episode in online.episodes(env_steps)]
         if observe is not None:
             progress = {"env_steps": online.env_steps, "env_steps_total": env_steps, "updates": online.updates}
-            observe(progress | {"episode_return": episode.ret})
+            observe(progress | {"episode_return": returns[-1]})
     return returns
 
 

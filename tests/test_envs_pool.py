@@ -84,7 +84,7 @@ def test_a_fault_in_the_simulator_is_told(pool: EnvPool) -> None:
     pool.reset(0, 0)
     pool.take(0)
     pool.step(0, np.full(2, np.nan))
-    with pytest.raises(EnvProcessError, match="InvalidAction: .*finite numbers") as failed:
+    with pytest.raises(EnvProcessError, match=r"InvalidAction: .*finite numbers") as failed:
         pool.take(0)
     assert "Traceback" in str(failed.value.__cause__)
     pool.step(0, RIGHT)

@@ -125,6 +125,6 @@ class Murderer(Constant):
 
 
 def test_an_evaluation_says_which_process_died() -> None:
-    with evaluator(EnvSpec("toy/point"), workers=2) as judge:
-        with pytest.raises(EnvProcessError, match=r"process 2 of 2 \(toy/point\) was killed by SIGKILL"):
-            judge.checkpoint(Murderer(judge), 0, 0, 4)
+    killed = pytest.raises(EnvProcessError, match=r"process 2 of 2 \(toy/point\) was killed by SIGKILL")
+    with evaluator(EnvSpec("toy/point"), workers=2) as judge, killed:
+        judge.checkpoint(Murderer(judge), 0, 0, 4)

@@ -27,6 +27,10 @@ def collect(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted collection.")] = False,
     force: Force = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Environment processes that act together; above 1 each number makes its own dataset."),
+    ] = None,
     json: Json = False,
     option: Options = None,
 ) -> int:
@@ -37,7 +41,7 @@ def collect(
         made = collect_dataset(
             task, quality, preset=preset, seed=seed, data=data, out=out, format=format, device=device,
             reference_return=reference_return, options=parse_options(option or []), resume=resume, force=force,
-            observe=observe,
+            workers=workers, observe=observe,
         )  # fmt: skip
     fired = "" if made.fired else (
         "\nThe stop rule did not fire before the budget of env steps ended: the dataset is kept and marked so. "
