@@ -195,13 +195,14 @@ class ObserveScan(torch.autograd.Function):
             kept.append(Kept(*left))
         deters, stochs, statistics = (torch.stack(tensors) for tensors in zip(*rows, strict=True))
         ctx.latents, ctx.noise, ctx.head, ctx.gru = latents, noise, head, gru
-        ctx.kept, ctx.first, ctx.states = Kept.stack(kept), first, (deters, stochs)
+        ctx.kept, ctx.first = Kept.stack(kept), first
+        ctx.save_for_backward(deters, stochs)  # outputs held by ctx itself would be a cycle, and live until collected
         return deters, stochs, statistics
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         latents, head, gru, kept, noise = ctx.latents, ctx.head, ctx.gru, ctx.kept, ctx.noise
-        deters, stochs = ctx.states
+        deters, stochs = ctx.saved_tensors
         step, slope = latents.made(observe_row_back), latents.made(slopes)(kept, len(gru.from_stoch))
         d_deter, d_stoch = torch.zeros_like(deters[0]), torch.zeros_like(stochs[0])
         rows = []
@@ -309,12 +310,12 @@ class ImagineScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, actions: Tensor, dynamics: Dynamics, rollout: Rollout) -> tuple[Tensor, Tensor]:
-        ctx.dynamics, ctx.rollout = dynamics, rollout
+        ctx.dynamics, ctx.noise, ctx.kept = dynamics, rollout.noise, rollout.kept  # not the states: see ObserveScan
         return rollout.deter, rollout.stoch
 
     @staticmethod
     def backward(ctx: Any, d_deters: Tensor, d_stochs: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        dynamics, (_, _, noise, kept) = ctx.dynamics, ctx.rollout
+        dynamics, noise, kept = ctx.dynamics, ctx.noise, ctx.kept
         made = dynamics.latents.made
         step, slope = made(imagine_row_back), made(slopes)(kept, len(dynamics.from_action))
         d_deter, d_stoch = d_deters[-1], d_stochs[-1]

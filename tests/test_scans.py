@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -132,6 +134,19 @@ def test_a_whole_update_has_the_plain_one_s_gradients(preset: str, options: dict
         for mine, other in zip(kept[fast, name], kept[plain, name], strict=True):
             assert float((mine - other).norm()) <= 1e-4 * float(other.norm()) + 1e-7, name
     torch.testing.assert_close(fast.generator.get_state(), plain.generator.get_state())
+
+
+def test_states_are_freed_when_nobody_holds_them() -> None:
+    """A cycle through autograd's nodes would keep every batch's activations for ever."""
+    config = override(resolve("smoke", "toy"), {"batch.size": "2"})
+    agent, rows = agents(config)[0], random_rows(config)
+    seen = agent.see(rows)
+    imagined = agent.imagine(seen.state.flat())
+    torch.autograd.grad(seen.statistics.sum(), list(agent.model.rssm.posterior_out.parameters()))
+    torch.autograd.grad(imagined.deter.sum(), list(agent.behaviour.actor.parameters()))
+    held = [weakref.ref(tensor) for tensor in (seen.state.deter, seen.state.stoch, seen.statistics, imagined.deter)]
+    del seen, imagined
+    assert [ref() for ref in held] == [None] * 4
 
 
 def test_bfloat16_gradients_are_within_a_few_percent() -> None:

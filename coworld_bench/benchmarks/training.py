@@ -145,5 +145,10 @@ def memory_of(size: str, arm: str) -> int:
     assert update is not None
     for _ in range(2):
         update()
-    lines = Path("/proc/self/status").read_text().splitlines()  # getrusage would count what the parent had before exec
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) // 1024
+    return resident_mb("VmHWM")
+
+
+def resident_mb(which: str) -> int:
+    """`VmRSS`, resident now, or `VmHWM`, the most so far; getrusage would count what the parent had before exec."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(which)) // 1024

@@ -11,11 +11,18 @@ import typer
 from coworld_bench.cli.common import Json, names, show, table
 from coworld_bench.errors import UsageError, unknown
 
-MODULES = {"train": "training", "render": "rendering", "collect": "collecting", "data": "data", "evaluate": "evaluating"}
+MODULES = {
+    "train": "training",
+    "render": "rendering",
+    "collect": "collecting",
+    "data": "data",
+    "evaluate": "evaluating",
+    "growth": "growth",
+}
 
 
 def bench(
-    kind: Annotated[str, typer.Argument(help="train, render, collect, data or evaluate.")],
+    kind: Annotated[str, typer.Argument(help="train, render, collect, data, evaluate or growth.")],
     sizes: Annotated[str | None, typer.Option(help="For train: a,b of quick, XS, S, P, T8.")] = None,
     arms: Annotated[str | None, typer.Option(help="For train: a,b of released, plain, fast, bfloat16, compiled.")] = None,
     tasks: Annotated[str | None, typer.Option(help="For render: suite/name,…")] = None,
@@ -34,11 +41,13 @@ def bench(
     asked: dict[str, Any] = {name: value for name, value in own.get(kind, {}).items() if value is not None}
     if repeats is not None:
         asked["repeats"] = repeats
+    from coworld_bench.benchmarks.figures import draw
     from coworld_bench.benchmarks.tables import store
 
     found = import_module(f"coworld_bench.benchmarks.{MODULES[kind]}").measure(**asked)
     document, path = store(kind, found, out)
+    pictures = draw(kind, found["rows"], out)
     header = list(dict.fromkeys(name for row in found["rows"] for name in row))
     rows = [[str(row.get(name, "")) for name in header] for row in found["rows"]]
-    text = "\n".join([table(rows, header), "", *found["notes"], "", str(path)])
+    text = "\n".join([table(rows, header), "", *found["notes"], "", *map(str, [path, *pictures])])
     show(text, document, json)
