@@ -22,6 +22,7 @@ def choose_device(name: str = "auto") -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise NotUsable("--device cuda was asked for, but PyTorch finds no CUDA device; use --device cpu")
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
+        torch.set_float32_matmul_precision("high")  # TF32 in what stays float32: the recurrences
         return "cuda"
     prepare_cpu()
     return "cpu"
