@@ -26,7 +26,9 @@ def train(
     json: Json = False,
     option: Options = None,
 ) -> None:
-    """Do one run, or go on with it; its source agent is trained first where it is missing."""
+    """Do one run, or go on with it; its source agent is trained first where it is missing.
+
+    With -o online.workers=N that acts in N processes together, and is another one for each N above 1."""
     from coworld_bench.api import train as train_run
 
     options = parse_options(option or [])
