@@ -39,7 +39,7 @@ def test_each_environment_has_its_own_episode(pool: EnvPool) -> None:
     here = make_env(TOY)
     for env, seed in ((0, 5), (1, 6)):
         seen = pool.take(env)
-        assert seen.reward is None and seen.success is None
+        assert seen.reward is None and seen.success is None and seen.observation["image"].flags.writeable
         np.testing.assert_array_equal(seen.observation["image"], here.reset(seed=seed)[0]["image"])
     pool.step(1, RIGHT)
     observation, reward, _, truncated, info = here.step(RIGHT)

@@ -116,7 +116,8 @@ class EnvProcess:
         self.owes = False
         if isinstance(answer, Failure):
             raise EnvProcessError(answer.sentence, answer.exit_code) from RuntimeError(answer.traceback)
-        return answer
+        observation = {name: array.copy() for name, array in answer.observation.items()}  # unpickled ones are read-only
+        return answer._replace(observation=observation)
 
     def _death(self) -> EnvProcessError:
         self.process.join(GRACE_S)
