@@ -135,13 +135,14 @@ def coworld_update(agent: DreamerAgent, source: DreamerAgent, batch: Batch) -> U
 
 def peak_memory(size: str, arm: str) -> int:
     """The largest resident memory, MB, of a process that does two updates and nothing else."""
-    code = f"from coworld_bench.benchmarks.training import memory_of; print(memory_of({size!r}, {arm!r}))"
+    code = f"from coworld_bench.benchmarks.training import memory_of; print(memory_of({SIZES[size]!r}, {arm!r}))"
     return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
-def memory_of(size: str, arm: str) -> int:
+def memory_of(size: tuple[str, dict[str, str]], arm: str) -> int:
     prepare_cpu()
-    update = make_update(size, arm)
+    SIZES["asked"] = size
+    update = make_update("asked", arm)
     assert update is not None
     for _ in range(2):
         update()
