@@ -21,19 +21,20 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from coworld_bench.config import Settings
+from coworld_bench.config import Count, Settings, Weight
 from coworld_bench.dreamer import Metrics
 from coworld_bench.methods import Job, Method
 from coworld_bench.offline import TargetLearner
 
 
 class OfflineDv2Settings(Settings):
-    prior_heads: int = 7
-    penalty: float = 10.0  # λ_p, in units of the reward of one decision
+    prior_heads: int = Field(7, ge=2)
+    penalty: Weight = 10.0  # λ_p, in units of the reward of one decision
     schedule: Literal["phased", "joint"] = "phased"
-    behaviour_updates: int = 275_000  # of the phased schedule, after `budget.updates` of the world model
+    behaviour_updates: Count = 275_000  # of the phased schedule, after `budget.updates` of the world model
 
 
 class OfflineDv2(TargetLearner):

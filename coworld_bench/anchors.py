@@ -21,16 +21,17 @@ import numpy as np
 from coworld_bench.config import Config, override, resolve
 from coworld_bench.devices import choose_device
 from coworld_bench.dreamer import AgentSpec, DreamerAgent
-from coworld_bench.envs import TaskEnv, domain_of, make_env
+from coworld_bench.envs import TaskEnv, check_task, domain_of, make_env
 from coworld_bench.envs.base import Observation
 from coworld_bench.envs.experts import scripted_policy
 from coworld_bench.envs.pool import EnvPool, env_pool
+from coworld_bench.errors import UsageError
 from coworld_bench.evaluation import Record, evaluator, mean_return, play, play_all
 from coworld_bench.files import digest_of, read_json, write_json
 from coworld_bench.paths import runs_home
 from coworld_bench.provenance import git_state, machine, packages
 from coworld_bench.seeding import episode_seed, generator
-from coworld_bench.tasks import Domain, EnvSpec, find_task
+from coworld_bench.tasks import Domain, find_task
 
 Observe = Callable[[dict[str, Any]], None]
 SEARCH = {  # candidates, episodes each, how many are played again, on how many episodes; random and untrained episodes
@@ -40,8 +41,20 @@ SEARCH = {  # candidates, episodes each, how many are played again, on how many 
 }
 
 
-def anchors_path(task: str, preset: str, runs: Path | None = None) -> Path:
-    return runs_home(runs) / "anchors" / f"{find_task(task).id.replace('/', '-')}-{preset}.json"
+def anchors_path(task: str, preset: str, runs: Path | None = None, options: Mapping[str, str] | None = None) -> Path:
+    """Where the anchors of a task lie; those of another environment than the preset's carry its digest."""
+    found = find_task(task)
+    env, usual = (resolved(found.id, preset, chosen).env.spec(found.id) for chosen in (options, None))
+    other = "" if env == usual else f"-{env.digest[:8]}"
+    return runs_home(runs) / "anchors" / f"{found.id.replace('/', '-')}-{preset}{other}.json"
+
+
+def resolved(task: str, preset: str, options: Mapping[str, str] | None) -> Config:
+    """The preset with options of the environment. Raises UsageError for others: anchors do not depend on them."""
+    others = [key for key in options or {} if not key.startswith("env.")]
+    if others:
+        raise UsageError(f"anchors depend on the environment alone, on options such as env.action_repeat; got {others[0]}")
+    return override(resolve(preset, find_task(task).suite), options or {})
 
 
 def measure_anchors(
@@ -57,9 +70,9 @@ def measure_anchors(
     """Measure the anchors of a task under a preset, unless they are there; returns the file.
 
     `workers` processes play episodes at the same time, all but those of the scripted policy; the numbers are the same."""
-    path = anchors_path(task, preset, runs)
-    config = override(resolve(preset, find_task(task).suite), options or {})
-    env = EnvSpec(task, action_repeat=config.env.action_repeat, profile=config.env.profile)
+    path = anchors_path(check_task(task).id, preset, runs, options)
+    config = resolved(task, preset, options)
+    env = config.env.spec(task)
     identity = digest_of([env.to_dict(), config.model.to_dict(), SEARCH[preset]])
     if path.is_file() and not force and read_json(path).get("identity") == identity:
         return path

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
+from coworld_bench.errors import DatasetError
 from coworld_bench.files import atomic
 
 
@@ -20,8 +22,14 @@ def save_state(path: Path, state: Any) -> None:
 
 
 def load_state(path: Path) -> Any:
-    """What `save_state` wrote, on the CPU; refuses anything but plain values and tensors."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """What `save_state` wrote, on the CPU; refuses anything but plain values and tensors.
+
+    Raises DatasetError for a file that is missing or damaged."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not what was written"
+        raise DatasetError(f"{path} cannot be read ({reason}); delete its folder and do that work again") from error
 
 
 def restore_stream(stream: torch.Generator, state: torch.Tensor) -> None:

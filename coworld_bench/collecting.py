@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -20,11 +21,12 @@ from coworld_bench.envs import check_task, domain_of, gl_info
 from coworld_bench.envs.pool import env_pool
 from coworld_bench.errors import UsageError, unknown
 from coworld_bench.evaluation import Evaluator
-from coworld_bench.files import clear_folder, digest_of
+from coworld_bench.files import clear_folder, digest_of, try_folder
 from coworld_bench.online import OnlineAgent
 from coworld_bench.paths import data_home
 from coworld_bench.provenance import git_state, machine, packages
 from coworld_bench.recipes import Reference, need_reference, recipe
+from coworld_bench.seeding import check_seed
 from coworld_bench.tasks import EnvSpec
 
 Observe = Callable[[dict[str, Any]], None]
@@ -62,8 +64,7 @@ class CollectSpec:
 
     @property
     def env(self) -> EnvSpec:
-        env = self.config.env
-        return EnvSpec(self.task, action_repeat=env.action_repeat, profile=env.profile)
+        return self.config.env.spec(self.task)
 
     @property
     def id(self) -> str:
@@ -98,9 +99,12 @@ def plan_collection(
     config = override(override(config, pinned.options), asked)
     if reference_return is None:
         reference = need_reference(found.id, preset)
-    else:
+    elif 0 < reference_return < math.inf:
         reference = Reference(value=reference_return, how="given by --reference-return")
+    else:
+        raise UsageError(f"a reference return must be a number above 0; got {reference_return}")
     chosen = pinned.seed if seed is None else seed
+    check_seed(chosen)
     return CollectSpec(found.id, quality, preset, chosen, config, reference, {**pinned.options, **asked})
 
 
@@ -110,8 +114,8 @@ def collect(
     *,
     preset: str = "quick",
     seed: int | None = None,
-    data: Path | None = None,
-    out: Path | None = None,
+    data: Path | str | None = None,
+    out: Path | str | None = None,
     format: str = "zarr",
     reference_return: float | None = None,
     options: Mapping[str, str] | None = None,
@@ -129,6 +133,7 @@ def collect(
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     spec = plan_collection(task, quality, preset, seed, reference_return, options, workers)
+    out = None if out is None else Path(out).expanduser()
     folder = out if out is not None and format == "zarr" else dataset_folder(data_home(data), spec.id)
     if (folder / "manifest.json").is_file() and not force:
         if format != "minari":
@@ -146,6 +151,7 @@ def _collect(
     spec: CollectSpec, folder: Path, home: Path, device: str, resume: bool, force: bool, observe: Observe | None
 ) -> None:
     work = home / "collecting" / f"{spec.id.replace('/', '-')}-s{spec.seed}-{spec.recipe['digest'][:10]}"
+    try_folder(folder)
     if force:
         clear_folder(work)
     elif work.is_dir() and not resume:
@@ -205,8 +211,8 @@ class Collection:
             state = load_state(self.checkpoint)
             self.online.load_state_dict(state["online"])
             self.curve = state["curve"]
-        elif len(self.online.staging):
-            self.online.forget()
+        else:
+            self.online.forget(keep=self.online.random_episodes)
 
     def _report(self, episode_return: float, evaluated: bool) -> None:
         if self.observe is None:

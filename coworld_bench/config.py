@@ -8,106 +8,128 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coworld_bench.errors import UsageError, unknown
+from coworld_bench.tasks import EnvSpec
 
 S = TypeVar("S", bound="Settings")
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Settings(BaseModel):
-    """A frozen group of settings."""
+    """A frozen group of settings; no number of it is infinite or not a number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
 
 
 class EnvConfig(Settings):
-    action_repeat: int = 0  # frames per decision; 0: the paper's for the task
+    """The environment that data is collected and policies are judged in; `EnvSpec` says what each option does."""
+
+    action_repeat: Natural = 0  # frames per decision; 0: the paper's for the task
     profile: str = "fast"
     unit_reward: bool = False  # train on rewards divided by the largest reward of one decision
+    rewards: Literal["upstream", "fixed"] = "upstream"
+    sparse: bool = False
+    action_noise: Weight = 0.0
+    background: str = ""
+
+    def spec(self, task: str) -> EnvSpec:
+        """The environment of `task`. Raises UsageError where the task has no such option."""
+        return EnvSpec(task, **self.model_dump(exclude={"unit_reward"}))
 
 
 class ModelConfig(Settings):
     """The world model; defaults are preset `code` of the released implementation."""
 
     encoder: Literal["cnn", "patch"] = "cnn"  # `patch` is not the paper's network; quick and smoke use it
-    depth: int = 32
+    depth: Count = 32
     latent: Literal["gaussian", "categorical"] = "gaussian"
-    stoch: int = 50
-    classes: int = 32  # of each categorical
-    deter: int = 200
-    hidden: int = 200
-    units: int = 400
-    reward_layers: int = 2
-    value_layers: int = 3
-    actor_layers: int = 4
+    stoch: Count = 50
+    classes: Count = 32  # of each categorical
+    deter: Count = 200
+    hidden: Count = 200
+    units: Count = 400
+    reward_layers: Natural = 2
+    value_layers: Natural = 3
+    actor_layers: Natural = 4
     gru_norm: bool = False
-    kl_scale: float = 1.0
-    kl_balance: float = 0.8  # on the side that trains the prior
-    free_nats: float = 1.0
-    reward_loss: float = 1.0
-    lr: float = 3e-4
+    kl_scale: Weight = 1.0
+    kl_balance: Share = 0.8  # on the side that trains the prior
+    free_nats: Weight = 1.0
+    reward_loss: Weight = 1.0
+    lr: Rate = 3e-4
 
 
 class BehaviourConfig(Settings):
-    discount: float = 0.99
-    trace: float = 0.95  # lambda of the lambda-return
-    horizon: int = 15
-    starts: int = 0  # imagination starts drawn from the batch's states; 0: all of them
+    discount: float = Field(default=0.99, gt=0, lt=1)
+    trace: Share = 0.95  # lambda of the lambda-return
+    horizon: int = Field(default=15, ge=2)
+    starts: Natural = 0  # imagination starts drawn from the batch's states; 0: all of them
     indexing: Literal["code", "dv2"] = "code"  # which imagined rows are targets
-    entropy: float = 1e-4
-    actor_lr: float = 8e-5
-    critic_lr: float = 8e-5
-    slow_every: int = 100  # updates between hard copies of the critic
+    entropy: Weight = 1e-4
+    actor_lr: Rate = 8e-5
+    critic_lr: Rate = 8e-5
+    slow_every: Count = 100  # updates between hard copies of the critic
 
 
 class OptimiserConfig(Settings):
-    eps: float = 1e-5
-    clip: float = 100.0
+    eps: Rate = 1e-5
+    clip: Rate = 100.0
 
 
 class BatchConfig(Settings):
-    size: int = 50
-    length: int = 50
+    size: Count = 50
+    length: int = Field(default=50, ge=2)
 
 
 class OnlineConfig(Settings):
     """DreamerV2 in an environment: the collector and the source agents."""
 
-    prefill: int = 5000  # env steps of random actions
-    prefill_hold: int = 1  # env steps for which a random action is held
-    prefill_successes: int = 0  # go on prefilling until so many episodes succeeded ...
-    prefill_limit: int = 0  # ... or so many env steps are prefilled
-    pretrain: int = 100  # updates before the first decision of the agent
-    train_every: int = 5  # env steps per update
-    entropy: float = 1e-4
-    entropy_final: float = 1e-4
-    entropy_updates: int = 0  # the entropy scale moves to its final value over so many updates
-    env_steps: int = 500_000  # the budget of `collect`
-    source_env_steps: int = 35_000  # the budget of a source agent before co-training, prefill included
-    evaluate_every: int = 10_000  # env steps
-    evaluate_episodes: int = 10
-    workers: int = Field(default=0, ge=0)  # environment processes that act together; 0 and 1: none, and no part of a name
+    prefill: Count = 5000  # env steps of random actions
+    prefill_hold: Count = 1  # env steps for which a random action is held
+    prefill_successes: Natural = 0  # go on prefilling until so many episodes succeeded ...
+    prefill_limit: Natural = 0  # ... or so many env steps are prefilled
+    pretrain: Natural = 100  # updates before the first decision of the agent
+    train_every: Count = 5  # env steps per update
+    entropy: Weight = 1e-4
+    entropy_final: Weight = 1e-4
+    entropy_updates: Natural = 0  # the entropy scale moves to its final value over so many updates
+    env_steps: Count = 500_000  # the budget of `collect`
+    source_env_steps: Count = 35_000  # the budget of a source agent before co-training, prefill included
+    evaluate_every: Count = 10_000  # env steps
+    evaluate_episodes: Count = 10
+    workers: Natural = 0  # environment processes that act together; 0 and 1: none, and no part of a name
 
 
 class BudgetConfig(Settings):
     """Target updates of every method: the warm-up counts, so that all get the same."""
 
-    warmup: int = 20_000  # world-model updates before the first behaviour update
-    updates: int = 80_000  # world-model updates in all
+    warmup: Natural = 20_000  # world-model updates before the first behaviour update
+    updates: Count = 80_000  # world-model updates in all
+
+    @model_validator(mode="after")
+    def _behaviour_is_learnt(self) -> BudgetConfig:
+        if self.warmup >= self.updates:
+            raise ValueError(f"warmup {self.warmup} must be less than updates {self.updates}, or no behaviour is learnt")
+        return self
 
 
 class EvaluationConfig(Settings):
     """When the policy is evaluated; the score is the mean over the checkpoints of the last half."""
 
-    early_every: int = 10_000  # updates, in the first half of training
-    every: int = 2_000  # updates, in the last half
-    episodes: int = 10  # per checkpoint
+    early_every: Count = 10_000  # updates, in the first half of training
+    every: Count = 2_000  # updates, in the last half
+    episodes: Count = 10  # per checkpoint
 
 
 class ComputeConfig(Settings):
@@ -132,8 +154,11 @@ class Config(Settings):
     compute: ComputeConfig = ComputeConfig()
 
     def identity(self) -> dict[str, Any]:
-        """The settings that name a run: all, but `compute` and `online.workers` only where they were changed."""
+        """The settings that name a run: all, but those that came later only where they were changed: `compute`,
+        `online.workers`, and the options of the environment that `env` names in full beside them."""
         named = self.to_dict()
+        for name in ("rewards", "sparse", "action_noise", "background"):
+            del named["env"][name]
         if self.compute == ComputeConfig():
             del named["compute"]
         if self.online.workers <= 1:
@@ -216,6 +241,8 @@ def override(settings: S, options: Mapping[str, str]) -> S:
     """`settings` with dotted keys replaced; text is read as JSON where it is JSON, else taken as it is."""
     values = settings.model_dump()
     for key, text in options.items():
+        if key == "preset":
+            raise UsageError("the preset is chosen with --preset, it is no option")
         group: Any = values
         *path, last = key.split(".")
         for part in path:
@@ -228,7 +255,8 @@ def override(settings: S, options: Mapping[str, str]) -> S:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise UsageError(f"setting {key}={first['input']!r}: {first['msg'].lower()}") from error
+        given = "" if isinstance(first["input"], dict) else f"={first['input']!r}"
+        raise UsageError(f"setting {key}{given}: {first['msg'].removeprefix('Value error, ').lower()}") from error
 
 
 def read_value(text: Any) -> Any:
@@ -245,6 +273,8 @@ def keys(settings: Settings, prefix: str = "") -> list[str]:
     """The dotted name of every setting, in order."""
     names: list[str] = []
     for name in type(settings).model_fields:
+        if name == "preset":
+            continue
         value = getattr(settings, name)
         names += keys(value, f"{prefix}{name}.") if isinstance(value, Settings) else [prefix + name]
     return names

@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from coworld_bench.config import Config, Settings
+from coworld_bench.config import Config, Count, Natural, Settings, Share, Weight
 from coworld_bench.dreamer import Metrics, Rows, Seen
 from coworld_bench.losses import align_rewards, align_states, min_max_value, relabel_reward, squared_error
 from coworld_bench.methods import Job, Method
@@ -33,16 +32,16 @@ from coworld_bench.offline import TargetLearner
 class CoWorldSettings(Settings):
     """The paper's Meta-World and RoboDesk values (Table 8) and the released schedule, by role."""
 
-    beta2: float = 1.0  # weight of stage A
+    beta2: Weight = 1.0  # weight of stage A
     align_reduction: Literal["batchmean", "mean"] = "batchmean"  # beta2 was tuned with the sum over time
-    k: float = 0.3  # weight of the true target reward in stage B
-    eta_first: float = 1.0  # weight of the source's own rewards in stage B ...
-    eta_last: float = 0.1  # ... at the end of co-training
-    alpha: float = 2.0  # weight of stage C, in units of the value
-    warm_rounds: int = Field(2, ge=1)  # rounds of (target world model, source) before the epochs
-    epochs: int = Field(6, ge=1)
-    source_env_steps_per_round: int = 10_000
-    source_env_steps_per_epoch: int = 20_000
+    k: Share = 0.3  # weight of the true target reward in stage B
+    eta_first: Weight = 1.0  # weight of the source's own rewards in stage B ...
+    eta_last: Weight = 0.1  # ... at the end of co-training
+    alpha: Weight = 2.0  # weight of stage C, in units of the value
+    warm_rounds: Count = 2  # rounds of (target world model, source) before the epochs
+    epochs: Count = 6
+    source_env_steps_per_round: Natural = 10_000
+    source_env_steps_per_epoch: Natural = 20_000
 
 
 @dataclass(frozen=True)

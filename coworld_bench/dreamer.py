@@ -48,8 +48,7 @@ class AgentSpec:
         if not domain.image:
             raise UsageError(f"{domain.task.id}: this agent reads images; observation='state' gives none")
         widest = max(domain.action, *(other.action for other in others)) if others else domain.action
-        largest = domain.task.max_reward * domain.env.action_repeat
-        return cls(domain.action, widest, 1 / largest if config.env.unit_reward else 1.0, prior_heads)
+        return cls(domain.action, widest, 1 / domain.largest_reward if config.env.unit_reward else 1.0, prior_heads)
 
 
 class Rows(NamedTuple):

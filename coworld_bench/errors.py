@@ -38,6 +38,12 @@ class MissingPackage(NotUsable):
         super().__init__(f"{package} is not installed; install it with: {command}")
 
 
+def about_file(error: OSError) -> str:
+    """What the system says of a file, in words."""
+    reason = (error.strerror or str(error)).lower()
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
 def unknown(kind: str, name: str, known: Iterable[str], look: str = "") -> UsageError:
     """The error for a name that does not exist, with the nearest ones that do."""
     names = sorted(known)

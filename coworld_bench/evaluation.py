@@ -18,7 +18,7 @@ from coworld_bench.methods import Policy
 from coworld_bench.seeding import episode_seed, torch_seed
 from coworld_bench.tasks import EnvSpec
 
-PROTOCOL = 1  # raised when the meaning of a score changes; results of different protocols never share a table
+PROTOCOL = 1  # raised when the meaning of a score changes (not of a diagnostic); protocols never share a table
 Record = dict[str, Any]
 Act = Callable[[Observation], np.ndarray]
 Play = tuple[Act, int]  # what acts, and the reset seed of its episode

@@ -76,6 +76,17 @@ def read_lines(path: Path) -> list[Any]:
     return lines
 
 
+def try_folder(folder: Path) -> None:
+    """Raises the OSError now that making this folder, or writing into it, would raise after hours of work."""
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".{os.getpid()}.partial"
+    probe.touch()
+    probe.unlink()
+    if new:
+        folder.rmdir()
+
+
 def clear_folder(folder: Path) -> None:
     """Remove a folder of the project's own with everything in it; nothing happens where there is none."""
     if folder.is_dir():

@@ -69,6 +69,8 @@ def check_cuda() -> Check:
 
 def check_disk(name: str, folder: Path) -> Check:
     """Free space and the right to write where the folder is, or will be."""
+    if folder.exists() and not folder.is_dir():
+        return Check(f"disk for {name}", False, f"{folder} is a file, not a folder")
     there = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.is_dir())
     free = shutil.disk_usage(there).free / 2**30
     writable = os.access(there, os.W_OK)

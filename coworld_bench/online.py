@@ -165,6 +165,13 @@ class OnlineAgent:
         return draw
 
     @property
+    def random_episodes(self) -> int:
+        """The prefill episodes that are there; of those played at the same time only whole rounds."""
+        policies = [meta["policy"] for meta in self.staging.metas]
+        count = next((index for index, policy in enumerate(policies) if policy != self._prefill_policy), len(policies))
+        return count - count % (self.pool.count if self.pool else 1)
+
+    @property
     def _prefill_policy(self) -> str:
         return "held" if self.config.online.prefill_hold > 1 else "random"
 

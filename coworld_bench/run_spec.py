@@ -18,6 +18,7 @@ from coworld_bench.errors import UsageError
 from coworld_bench.evaluation import PROTOCOL
 from coworld_bench.files import digest_of, sha256_file
 from coworld_bench.methods import Method, load_method, method_names
+from coworld_bench.seeding import check_seed
 from coworld_bench.sources import SourceSpec
 from coworld_bench.tasks import EnvSpec, find_task
 
@@ -38,6 +39,7 @@ class RunSpec:
 
     def plan(self) -> PlannedRun:
         """Everything but the dataset's fingerprint. Raises UsageError for anything that does not exist."""
+        check_seed(self.seed)
         method = load_method(self.method)
         target = check_task(self.target)
         sources = tuple(check_task(source).id for source in self.sources)[: method.sources]
@@ -50,8 +52,7 @@ class RunSpec:
             method.defaults(self.preset, target.suite),
             {key.removeprefix(f"{method.name}."): value for key, value in own.items()},
         )
-        env = EnvSpec(target.id, action_repeat=config.env.action_repeat, profile=config.env.profile)
-        return PlannedRun(self, method, config, settings, env, sources, shared)
+        return PlannedRun(self, method, config, settings, config.env.spec(target.id), sources, shared)
 
     def resolve(self, data: Path | None = None) -> ResolvedRun:
         """The run with its dataset. Raises DatasetError when that is missing or damaged."""

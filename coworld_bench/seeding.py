@@ -14,10 +14,15 @@ STREAMS = {"collect": 0, "evaluate": 1, "anchor": 2, "select": 3}  # select: the
 
 def episode_seed(stream: str, seed: int, index: int) -> int:
     """The reset seed of episode `index` of run seed `seed`: a range of its own per (stream, seed), below 2**31."""
-    if not 0 <= seed < MAX_SEED:
-        raise UsageError(f"a seed must be in [0, {MAX_SEED}); got {seed}")
+    check_seed(seed)
     assert 0 <= index < MAX_EPISODES, index
     return (STREAMS[stream] * MAX_SEED + seed) * MAX_EPISODES + index
+
+
+def check_seed(seed: int) -> None:
+    """Raises UsageError for a seed that no run can have."""
+    if not 0 <= seed < MAX_SEED:
+        raise UsageError(f"a seed must be in [0, {MAX_SEED}); got {seed}")
 
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:

@@ -45,8 +45,7 @@ class SourceSpec:
 
     @property
     def env(self) -> EnvSpec:
-        env = self.config.env
-        return EnvSpec(self.task, action_repeat=env.action_repeat, profile=env.profile)
+        return self.config.env.spec(self.task)
 
     @property
     def digest(self) -> str:
@@ -58,7 +57,7 @@ class SourceSpec:
         return data_home(data) / "sources" / f"{suite}-{name}-{self.preset}-s{self.seed}-{self.digest[:10]}"
 
     def ready(self, data: Path | None = None) -> bool:
-        return (self.folder(data) / "source.json").is_file()
+        return all((self.folder(data) / name).is_file() for name in ("source.json", "agent.pt"))
 
     def open(self, data: Path | None = None) -> SourceAgent:
         """The agent as a method receives it; it must be ready."""

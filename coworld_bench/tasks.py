@@ -6,6 +6,7 @@ Step words, used everywhere: a *frame* is one simulator step, an *env step* is o
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from coworld_bench.files import digest_of
 
 SUITES = ("metaworld", "robodesk", "dmc", "toy")
 PROFILES = ("exact", "near", "fast")
+SPARSE_REWARD = 500.0  # at the first success of an episode (paper, table 5)
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,10 @@ class EnvSpec:
             raise unknown("rewards", self.rewards, ("upstream", "fixed"))
         if self.rewards == "fixed" and task.suite != "robodesk":
             raise UsageError(f"rewards='fixed' exists for RoboDesk alone; {task.id} has no second version")
-        if self.action_noise < 0:
-            raise UsageError(f"action_noise must not be negative; got {self.action_noise}")
+        if self.sparse and task.suite == "dmc":
+            raise UsageError(f"sparse rewards are paid for success, and {task.id} has none")
+        if not 0 <= self.action_noise < math.inf:
+            raise UsageError(f"action_noise must be a number of at least 0; got {self.action_noise}")
         if self.image_size < 16:
             raise UsageError(f"image_size must be at least 16; got {self.image_size}")
 
@@ -147,3 +151,8 @@ class Domain:
     @property
     def task(self) -> Task:
         return find_task(self.env.task)
+
+    @property
+    def largest_reward(self) -> float:
+        """The most that one decision can be paid."""
+        return SPARSE_REWARD if self.env.sparse else self.task.max_reward * self.env.action_repeat

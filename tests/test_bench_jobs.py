@@ -149,6 +149,10 @@ def test_estimates_come_from_the_store_first(tmp_path: Path) -> None:
     stored(tmp_path, "coworld", "quick", 1000.0)
     assert estimate_train("coworld", "smoke", tmp_path) == 6.0
     assert estimate_train("coworld", "quick", tmp_path) == 1000.0
+    assert estimate_train("coworld", "quick", tmp_path, 4500) == 3000.0
+    (tmp_path / "coworld--damaged").mkdir()
+    (tmp_path / "coworld--damaged" / "result.json").write_text("{")
+    assert estimate_train("coworld", "quick", tmp_path) == 1000.0
     assert estimate_train("coworld", "paper", tmp_path) is None
 
 

@@ -15,7 +15,7 @@ from coworld_bench.bench import run as bench_run
 from coworld_bench.bench.board import LiveBoard, PlainBoard
 from coworld_bench.bench.executor import Job, Outcome
 from coworld_bench.bench.run import make_slots, needed_jobs, run
-from coworld_bench.errors import INTERRUPTED, SOME_FAILED, UsageError
+from coworld_bench.errors import DATASET, INTERRUPTED, SOME_FAILED, UsageError
 from coworld_bench.plans import parse_plan
 
 PLAN = parse_plan(
@@ -64,6 +64,13 @@ def test_a_crash_is_written_down_and_the_rest_is_done(
     assert {key: failed[key] for key in ("method", "target", "sources", "seed", "preset")} == planned[1].identity
     said = capsys.readouterr()
     assert said.out == "" and "failed: bad: RuntimeError: no luck" in said.err
+
+
+def test_a_plan_that_only_lacks_its_data_says_so_with_its_exit_code(tmp_path: Path, planned: list[Job]) -> None:
+    planned += [stand_in(tmp_path, "bad", "import sys; sys.exit(3)")]
+    assert do(tmp_path).exit_code == DATASET
+    planned += [stand_in(tmp_path, "worse", CRASH)]
+    assert do(tmp_path).exit_code == SOME_FAILED
 
 
 def test_run_again_does_only_what_failed(tmp_path: Path, planned: list[Job]) -> None:

@@ -25,6 +25,13 @@ WRONG = [
     ("collect toy/point --preset smoke --format hdf5", USAGE, "no format 'hdf5'; known: minari, zarr"),
     ("collect dmc/walker_flies --reference-return 1", USAGE, "no task 'dmc/walker_flies'; did you mean"),
     ("collect toy/point --seed one", USAGE, "'--seed'"),
+    ("collect toy/point --seed -1", USAGE, "a seed must be in [0, 2000); got -1"),
+    ("collect toy/point --reference-return nan", USAGE, "a reference return must be a number above 0; got nan"),
+    ("collect toy/point --reference-return -5", USAGE, "must be a number above 0; got -5"),
+    ("collect toy/point --preset smoke --out /proc/here", 1, "/proc/here"),
+    ("train offline_dv2 --target toy/point --seed -1", USAGE, "a seed must be in [0, 2000); got -1"),
+    ("run quickstart -o evaluation.episodes=0", USAGE, "evaluation.episodes=0"),
+    ("anchors toy/point -o model.lr=1", USAGE, "anchors depend on the environment alone"),
     ("collect toy/point -o online", USAGE, "an option is written key=value; got 'online'"),
     ("collect toy/point --reference-return 9 -o online.env_stepz=3", USAGE, "did you mean online.env_steps"),
     ("run tabel2", USAGE, "no plan 'tabel2'; did you mean table2"),
@@ -99,6 +106,12 @@ def test_the_module_runs_and_prints_its_version() -> None:
     command = [sys.executable, "-m", "coworld_bench.cli", "--version"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (OK, f"coworld-bench {__version__}\n")
+
+
+def test_the_installed_program_is_there() -> None:
+    program = Path(sys.executable).with_name("coworld-bench")
+    done = subprocess.run([program, "list", "plans", "--json"], capture_output=True, text=True, cwd="/", check=True)
+    assert {"quickstart", "table2"} <= {row["plan"] for row in json.loads(done.stdout)["plans"]}
 
 
 @pytest.mark.parametrize(

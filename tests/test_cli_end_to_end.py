@@ -13,7 +13,7 @@ from coworld_bench.cli import main
 PLAN = """
 title = "Toy: point_mirrored to point"
 quality = "medium-replay"
-methods = ["offline_dv2", "coworld"]
+methods = ["offline_dv2", "dv2_finetune", "coworld"]
 seeds = { smoke = [0] }
 [[cells]]
 target = "toy/point"
@@ -47,14 +47,14 @@ def test_collect_run_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     command("run", plan, *smoke)
     table = capsys.readouterr().out
     results = {path.parent: json.loads(path.read_text()) for path in (tmp_path / "runs").glob("*--*/result.json")}
-    assert sorted(result["method"] for result in results.values()) == ["coworld", "offline_dv2"]
+    assert sorted(result["method"] for result in results.values()) == ["coworld", "dv2_finetune", "offline_dv2"]
     assert all(result["dataset"]["fingerprint"] == made["fingerprint"] for result in results.values())
     assert all(f"{folder.name}" == result["run"] for folder, result in results.items())
     check_table(table)
 
     stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*--*/result.json")}
     again = outputs(capsys, "run", plan, *smoke)
-    assert (again["runs"], again["finished_before"], again["jobs"]) == (2, 2, [])
+    assert (again["runs"], again["finished_before"], again["jobs"]) == (3, 3, [])
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
 
     check_report(tmp_path, capsys, plan, results)
@@ -63,7 +63,7 @@ def test_collect_run_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
 
 def check_table(table: str) -> None:
     rows = {line.split("  ")[0] for line in table.splitlines()}
-    assert {"Offline DV2", "CoWorld", "random policy", "best constant action"} <= rows
+    assert {"Offline DV2", "DV2 Finetune", "CoWorld", "random policy", "best constant action"} <= rows
     assert "smoke" in table and "report: " in table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 from pydantic import ValidationError
@@ -47,6 +48,18 @@ def test_options_replace_dotted_keys_and_nothing_else() -> None:
         ("nothing.at.all=1", "no setting"),
         ("model.deter=many", "model.deter"),
         ("model.latent=square", "model.latent"),
+        ("preset=paper", "chosen with --preset"),
+        ("evaluation.episodes=0", "greater than or equal to 1"),
+        ("evaluation.every=0", "greater than or equal to 1"),
+        ("budget.updates=-3", "greater than or equal to 1"),
+        ("budget.updates=150", "warmup 150 must be less than updates 150"),
+        ("batch.size=0", "greater than or equal to 1"),
+        ("batch.length=1", "greater than or equal to 2"),
+        ("model.lr=NaN", "finite number"),
+        ("model.lr=0", "greater than 0"),
+        ("behaviour.discount=1", "less than 1"),
+        ("env.action_noise=NaN", "finite number"),
+        ("env.rewards=best", "upstream"),
     ],
 )
 def test_wrong_options_are_refused(option: str, message: str) -> None:
@@ -59,11 +72,31 @@ def test_an_option_needs_an_equals_sign() -> None:
         parse_options(["model.deter"])
 
 
+def test_options_of_the_environment_reach_it_and_name_the_run_once() -> None:
+    config = override(resolve("quick", "robodesk"), parse_options(["env.rewards=fixed", "env.action_noise=0.3"]))
+    spec = config.env.spec("robodesk/push_green")
+    assert spec == EnvSpec("robodesk/push_green", action_repeat=2, rewards="fixed", action_noise=0.3)
+    assert config.identity() == resolve("quick", "robodesk").identity(), "the EnvSpec beside it says what differs"
+    with pytest.raises(UsageError, match="RoboDesk alone"):
+        config.env.spec("metaworld/window_close")
+
+
+@pytest.mark.parametrize("noise", [math.nan, math.inf, -0.1])
+def test_impossible_noise_is_refused(noise: float) -> None:
+    with pytest.raises(UsageError, match="action_noise"):
+        EnvSpec("toy/point", action_noise=noise)
+
+
+def test_success_that_does_not_exist_is_not_paid() -> None:
+    with pytest.raises(UsageError, match="has none"):
+        EnvSpec("dmc/walker_walk", sparse=True)
+
+
 def test_settings_are_frozen_and_named() -> None:
     config = Config()
     with pytest.raises(ValidationError):
         config.preset = "quick"
-    assert "model.deter" in keys(config) and "preset" in keys(config)
+    assert "model.deter" in keys(config) and "preset" not in keys(config)
 
 
 def test_an_unknown_preset_names_the_nearest() -> None:
@@ -113,6 +146,6 @@ def test_recipes_and_references_read_and_resolve() -> None:
     for task, preset in itertools.product(PAPER_TASKS, PRESETS):
         override(resolve(preset, find_task(task).suite), recipe(task, preset).options)
         reference = reference_return(task, preset)
-        assert reference is None or (reference.value > 0 and len(reference.how) > 20)
+        assert reference is not None and reference.value > 0 and len(reference.how) > 20
     with pytest.raises(UsageError, match="--reference-return"):
         need_reference("metaworld/peg_insert_side", "quick")

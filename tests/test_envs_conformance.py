@@ -183,6 +183,8 @@ def test_wrong_options_are_refused() -> None:
 
 def test_gymnasium_makes_the_papers_tasks() -> None:
     assert all(registered_id(task) in gymnasium.registry for task in PAPER_TASKS)
+    with gymnasium.make("coworld_bench.envs:coworld/any-v0", task="toy/point", sparse=True) as env:
+        assert env.reset(seed=0)[0]["image"].shape == (64, 64, 3)
     env = gymnasium.make("coworld/metaworld-button_press-v0", action_repeat=2, observation="state")
     assert env.unwrapped.env_spec == EnvSpec("metaworld/button_press", action_repeat=2, observation="state")
     assert env.reset(seed=1)[0]["state"].shape == (39,)

@@ -137,7 +137,7 @@ def test_published_and_measured_have_tables_of_their_own(written: Path) -> None:
     text = (written / "pair-quick.md").read_text()
     sections = {part.split("\n")[0]: part for part in text.split("\n## ")[1:]}
     measured = sections["Measured · preset quick · 1 to 2 of 2 planned seeds"]
-    published = sections["A pair <b> · published (paper preset, RTX 3090)"]
+    published = sections["A pair <b> · published (paper preset, 3 seeds, RTX 3090)"]
     assert "2000 ± 141 (2)†" in measured and "3967" not in measured
     assert "3967 ± 312" in published and "2000 ± 141" not in published
 
@@ -186,7 +186,7 @@ def test_measured_and_published_stand_beside_each_other_in_columns_of_their_own(
     text = (written / "pair-quick.md").read_text()
     section = text[text.index("## Measured beside published") :]
     rows = [[part.strip() for part in line.strip("|").split("|")] for line in section.splitlines() if line.startswith("| ")]
-    assert rows[0][2:] == ["measured, preset quick", "published (paper preset, RTX 3090)"]
+    assert rows[0][2:] == ["measured, preset quick", "published (paper preset, 3 seeds, RTX 3090)"]
     assert ["CoWorld", "BP → DC*", "2000 ± 141 (2)†", "3967 ± 312"] in rows
     with (written / "pair-quick.csv").open() as file:
         records = [row for row in csv.DictReader(file) if row["row"] == "CoWorld" and row["target"].endswith("door_close")]

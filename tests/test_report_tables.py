@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
 import pytest
-from report_samples import put, put_anchors, put_failed, result
+from report_samples import environment, put, put_anchors, put_failed, result
 
 from coworld_bench.errors import UsageError
 from coworld_bench.files import write_json
@@ -299,6 +300,22 @@ def test_a_damaged_result_is_named(tmp_path: Path, content: str, sentence: str) 
     (tmp_path / "bad" / "result.json").write_text(content)
     with pytest.raises(UsageError, match=sentence):
         read_store(tmp_path)
+
+
+def test_a_score_that_is_no_number_is_a_failed_run(tmp_path: Path) -> None:
+    put(tmp_path, result("offline_dv2", DOOR, math.nan))
+    row = read_store(tmp_path).runs.iloc[0]
+    assert (row["state"], row["error"]) == ("failed", "its score is not a number")
+
+
+def test_anchors_of_another_environment_stand_beside_no_run(tmp_path: Path) -> None:
+    put(tmp_path, result("offline_dv2", DOOR, 400.0))
+    put_anchors(tmp_path, DOOR, 4305)
+    other = put(tmp_path, result("offline_dv2", WINDOW, 400.0, env=environment(WINDOW) | {"action_repeat": 5}))
+    assert other.is_file()
+    put_anchors(tmp_path, WINDOW, 656)
+    selection = select(read_store(tmp_path), PLAN, "quick")
+    assert selection.anchor(DOOR, "constant") and selection.anchor(WINDOW, "constant") is None
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from coworld_bench.api import evaluate
+from coworld_bench.checkpoints import load_state
 from coworld_bench.collecting import collect, plan_collection
 from coworld_bench.data.dataset import open_dataset
 from coworld_bench.errors import DatasetError, UsageError
@@ -139,6 +140,29 @@ def test_an_interrupted_collection_goes_on_to_the_same_dataset(tmp_path: Path) -
     assert not dataset.fired and dataset.card["quality"]["reference_how"].startswith("given")
     with pytest.raises(UsageError, match="--force"):
         made(tmp_path / "halves")
+
+
+def test_random_episodes_of_an_interrupted_prefill_are_kept(tmp_path: Path) -> None:
+    options = SMALL | {"online.prefill": "200", "online.env_steps": "250"}
+    seen: list[int] = []
+
+    def made(home: Path, **how: Any) -> str:
+        return collect("toy/point", preset="smoke", data=home, options=options, reference_return=1e9, **how).fingerprint
+
+    with pytest.raises(Stopped):
+        made(tmp_path, observe=stop_after(2))
+    again = made(tmp_path, resume=True, observe=lambda progress: seen.append(progress["env_steps"]))
+    assert seen[0] == 4 * 50, "three episodes were there"
+    assert again == made(tmp_path / "whole")
+
+
+def test_a_damaged_source_agent_is_a_sentence(data: Path, tmp_path: Path) -> None:
+    agent = tmp_path / "agent.pt"
+    for content in (None, b"", b"nothing of the kind"):
+        if content is not None:
+            agent.write_bytes(content)
+        with pytest.raises(DatasetError, match=r"agent\.pt cannot be read"):
+            load_state(agent)
 
 
 def test_the_rule_stops_at_the_first_evaluation_that_reaches_it(tmp_path: Path) -> None:

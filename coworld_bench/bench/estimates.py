@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
 from coworld_bench.bench.executor import Job
+from coworld_bench.config import resolve
 from coworld_bench.files import read_json
 
 # Seconds on one of two shared CPU cores. A method that is not listed counts as `train`.
@@ -21,16 +23,28 @@ def estimate_job(kind: str, preset: str) -> float | None:
     return SECONDS.get(preset, {}).get(kind)
 
 
-def estimate_train(method: str, preset: str, runs: Path) -> float | None:
-    """Seconds for a run: the median of the store's finished ones of this method and preset, else the table's."""
+def estimate_train(method: str, preset: str, runs: Path, updates: int | None = None) -> float | None:
+    """Seconds for a run of `updates` (default: the preset's): in proportion to the median of the store's finished ones of
+    this method and preset, else to the table's."""
+    usual = preset_seconds(method, preset, runs)
+    if usual is None or updates is None:
+        return usual
+    return usual * updates / resolve(preset, "").budget.updates
+
+
+def preset_seconds(method: str, preset: str, runs: Path) -> float | None:
     seconds = [wall for path in runs.glob(f"{method}--*/result.json") if (wall := _wall_s(path, preset)) is not None]
     known = SECONDS.get(preset, {})
     return median(seconds) if seconds else known.get(method, known.get("train"))
 
 
 def _wall_s(result: Path, preset: str) -> float | None:
-    stored = read_json(result)
-    return float(stored["time"]["wall_s"]) if stored.get("preset") == preset else None
+    """What a finished run of this preset with the preset's own budget took; None for others and for a damaged file."""
+    with suppress(ValueError, KeyError, TypeError, OSError):
+        stored = read_json(result)
+        if stored["preset"] == preset and not any(key.startswith("budget.") for key in stored.get("options", {})):
+            return float(stored["time"]["wall_s"])
+    return None
 
 
 def estimate_all(jobs: Iterable[Job], slots: int) -> float | None:

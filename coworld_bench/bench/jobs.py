@@ -23,7 +23,7 @@ from coworld_bench.errors import OK, SOME_FAILED, UsageError, unknown
 from coworld_bench.methods import load_method, method_names
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.run_spec import PlannedRun, ResolvedRun, RunSpec
-from coworld_bench.seeding import MAX_SEED
+from coworld_bench.seeding import check_seed
 from coworld_bench.sources import SourceSpec
 from coworld_bench.tasks import find_task
 
@@ -72,8 +72,7 @@ def select(
     check_prefixes(settings, names)
     wanted = tuple(dict.fromkeys(seeds)) if seeds else plan.seeds_of(preset)
     for seed in wanted:
-        if not 0 <= seed < MAX_SEED:
-            raise UsageError(f"a seed must be in [0, {MAX_SEED}); got {seed}")
+        check_seed(seed)
     return Selection(plan, preset, chosen, select_cells(plan, targets), wanted, settings, force)
 
 
@@ -110,7 +109,7 @@ def plan_jobs(selection: Selection, place: Place) -> list[Job]:
             for method in selection.methods:
                 for job in run_jobs(run_spec(selection, cell, method, seed), place, selection.force):
                     jobs.setdefault(job.key, job)
-        anchors = anchors_job(cell.target, selection.preset, place)
+        anchors = anchors_job(cell.target, selection.preset, of_environment(selection.options), place)
         jobs.setdefault(anchors.key, anchors)
     return list(jobs.values())
 
@@ -135,7 +134,7 @@ def run_jobs(spec: RunSpec, place: Place, force: bool = False) -> list[Job]:
 
 def collect_job(planned: PlannedRun, place: Place) -> Job:
     spec = planned.spec
-    options = {key: value for key, value in spec.options.items() if key.startswith("env.")}
+    options = of_environment(spec.options)
     folder = dataset_folder(place.data, planned.dataset_id)
     there = (folder / "manifest.json").is_file()
     if not there:
@@ -164,12 +163,17 @@ def source_job(spec: SourceSpec, place: Place) -> Job:
     )
 
 
-def anchors_job(task: str, preset: str, place: Place) -> Job:
-    path = anchors_path(task, preset, place.runs)
+def of_environment(options: Mapping[str, str]) -> dict[str, str]:
+    """Those that decide what an environment does."""
+    return {key: value for key, value in options.items() if key.startswith("env.")}
+
+
+def anchors_job(task: str, preset: str, options: Mapping[str, str], place: Place) -> Job:
+    path = anchors_path(task, preset, place.runs, options)
     return Job(
         "anchors",
         f"anchors {task} {preset}",
-        worker("anchors", {"task": task, "preset": preset}, place),
+        worker("anchors", {"task": task, "preset": preset, "options": dict(options)}, place),
         path.is_file,
         lambda: place.runs / "logs" / f"anchors-{path.stem}.log",
         estimate_s=estimate_job("anchors", preset),
@@ -187,7 +191,7 @@ def train_job(planned: PlannedRun, needs: tuple[str, ...], place: Place, force: 
         files.finished,
         lambda: files.folder / "stderr.log",
         needs,
-        estimate_train(planned.method.name, spec.preset, place.runs),
+        estimate_train(planned.method.name, spec.preset, place.runs, planned.config.budget.updates),
         again=force,
         identity={
             "method": planned.method.name,

@@ -15,7 +15,7 @@ from coworld_bench.bench.executor import Executor, Job, Outcome
 from coworld_bench.bench.jobs import Place, Selection, plan_jobs, select
 from coworld_bench.config import PRESETS
 from coworld_bench.devices import choose_device
-from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, UsageError, unknown
+from coworld_bench.errors import DATASET, INTERRUPTED, OK, SOME_FAILED, UsageError, unknown
 from coworld_bench.files import write_json
 from coworld_bench.paths import data_home, runs_home
 from coworld_bench.plans import Plan, load_plan
@@ -54,6 +54,8 @@ class RunSummary:
     def exit_code(self) -> int:
         if self.interrupted:
             return INTERRUPTED
+        if self.failed and all(outcome.code == DATASET for outcome in self.failed.values() if outcome.state == "failed"):
+            return DATASET
         return SOME_FAILED if self.failed else OK
 
     def to_dict(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from coworld_bench.bench.claims import claimed
 from coworld_bench.data.lock import Busy
 from coworld_bench.devices import keep_freed_memory
-from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, STOPPED, UserError
+from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, STOPPED, UserError, about_file
 
 Observe = Callable[[dict[str, Any]], None]
 
@@ -33,6 +33,9 @@ def main(document: str) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"error: {about_file(error)}", file=sys.stderr)
+        return SOME_FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -75,10 +78,10 @@ def do_source(asked: Mapping[str, Any], observe: Observe) -> int:
 def do_anchors(asked: Mapping[str, Any], observe: Observe) -> int:
     from coworld_bench.anchors import anchors_path, measure_anchors
 
-    place, task, preset = asked["place"], asked["task"], asked["preset"]
+    place, task, preset, options = asked["place"], asked["task"], asked["preset"], asked["options"]
     runs = Path(place["runs"])
-    with claimed(runs, anchors_path(task, preset, runs).stem):
-        measure_anchors(task, preset, runs, device=place["device"], observe=observe)
+    with claimed(runs, anchors_path(task, preset, runs, options).stem):
+        measure_anchors(task, preset, runs, options, place["device"], observe=observe)
     return OK
 
 

@@ -12,7 +12,7 @@ import typer
 
 import coworld_bench
 from coworld_bench.cli import anchors, bench, collect, doctor, evaluate, listing, report, run, train
-from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, USAGE, UserError
+from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, USAGE, UserError, about_file
 
 VERBS: dict[str, Callable[..., int | None]] = {
     "collect": collect.collect,
@@ -73,6 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return OK
+    except OSError as error:
+        return fail(about_file(error), SOME_FAILED, debug)
     except Exception as error:
         if debug:
             raise

@@ -21,6 +21,7 @@ def collect(
     format: Annotated[str, typer.Option(help="zarr or minari.")] = "zarr",
     out: Annotated[Path | None, typer.Option(help="The dataset's folder; for minari the folder of its datasets.")] = None,
     data: Data = None,
+    runs: Annotated[Path | None, typer.Option(help="As `run` has it; a collection writes no results.")] = None,
     device: Device = "auto",
     reference_return: Annotated[
         float | None, typer.Option(help="The return that counts as 1; needed for a task without a known one.")

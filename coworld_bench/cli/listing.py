@@ -81,7 +81,7 @@ def settings(preset: str) -> Rows:
     rows = rows_of(resolve(preset, "metaworld"), "", keys)
     for name in method_names():
         rows += rows_of(load_method(name).defaults(preset, "metaworld"), f"{name}.", keys)
-    return [row for row in rows if row["setting"] != "preset"]
+    return rows
 
 
 def rows_of(group: Any, prefix: str, keys: Callable[[Any], list[str]]) -> Rows:

@@ -16,6 +16,8 @@ def report(
     heatmap: Annotated[bool, typer.Option("--heatmap", help="Also the source × target picture.")] = False,
     preset: Annotated[str | None, typer.Option(help="[default: every preset that has results]")] = None,
     runs: Runs = None,
+    data: Annotated[Path | None, typer.Option(help="As `run` has it; a report reads no datasets.")] = None,
+    device: Annotated[str, typer.Option(help="As `run` has it; a report computes nothing.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="[default: the folder `report` of the results]")] = None,
     format: Annotated[str, typer.Option(help="Some of md,csv,html.")] = "md,csv,html",
     json: Json = False,

@@ -1,6 +1,9 @@
-"""Environments: `make_env("metaworld/button_press")`, or `gymnasium.make("coworld/metaworld-button_press-v0")`.
+"""Environments: `make_env("metaworld/button_press")`, or by gymnasium's names, the prefix being the module to import:
 
-Importing this registers the paper's tasks with gymnasium and loads no simulator.
+    gymnasium.make("coworld_bench.envs:coworld/metaworld-button_press-v0")      a task of the paper
+    gymnasium.make("coworld_bench.envs:coworld/any-v0", task="metaworld/reach")     any task, and an EnvSpec's options
+
+Importing this registers them and loads no simulator.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ from coworld_bench.errors import UsageError
 from coworld_bench.tasks import PAPER_TASKS, Domain, EnvSpec, Task, find_task
 
 __all__ = ["TaskEnv", "check_opengl", "check_task", "domain_of", "gl_info", "make_env", "register_all", "registered_id"]
+
+MAKE, ANY = "coworld_bench.envs:make_env", "coworld/any-v0"
 
 
 def make_env(task: EnvSpec | str, render_mode: str | None = None, **options: Any) -> TaskEnv:
@@ -59,10 +64,12 @@ def registered_id(task: str) -> str:
 
 
 def register_all() -> None:
-    """Make every task of the paper known to `gymnasium.make`; a second call changes nothing."""
+    """Make the paper's tasks known to `gymnasium.make` by name, and all others as `ANY`; a second call changes nothing."""
     for task in PAPER_TASKS:
         if registered_id(task) not in gymnasium.registry:
-            gymnasium.register(registered_id(task), "coworld_bench.envs:make_env", kwargs={"task": task})
+            gymnasium.register(registered_id(task), MAKE, kwargs={"task": task})
+    if ANY not in gymnasium.registry:
+        gymnasium.register(ANY, MAKE)
 
 
 @cache

@@ -13,11 +13,12 @@ from coworld_bench.errors import UsageError
 from coworld_bench.seeding import generator
 
 GENERATED = "generated"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".npy")
 WAVES = 6  # sines of which each colour channel of a generated texture is the sum
 
 
 class Background:
-    """The moving background of one environment; `source` is `generated` or a folder of .png or .npy frames."""
+    """The moving background of one environment; `source` is `generated` or a folder of .png, .jpg or .npy frames."""
 
     def __init__(self, source: str, size: int) -> None:
         self.size = size
@@ -73,16 +74,16 @@ class Texture:
 @lru_cache(maxsize=4)
 def load_frames(folder: str, size: int) -> np.ndarray:
     """All frames of a folder in the order of their names, resized to [N, S, S, 3] uint8."""
-    paths = sorted(path for path in Path(folder).expanduser().glob("*") if path.suffix in (".png", ".npy"))
+    paths = sorted(path for path in Path(folder).expanduser().glob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise UsageError(f"background must be {GENERATED!r} or a folder of .png or .npy frames; got {folder!r}")
+        raise UsageError(f"background must be {GENERATED!r} or a folder of .png, .jpg or .npy frames; got {folder!r}")
     return np.concatenate([_read_frames(path, size) for path in paths])
 
 
 def _read_frames(path: Path, size: int) -> np.ndarray:
     from PIL import Image
 
-    if path.suffix == ".png":
+    if path.suffix.lower() != ".npy":
         frames = np.asarray(Image.open(path).convert("RGB"))[None]
     else:
         frames = np.load(path, allow_pickle=False)

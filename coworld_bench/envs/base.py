@@ -15,9 +15,8 @@ from gymnasium.spaces import Box, Dict
 from coworld_bench.envs.background import Background
 from coworld_bench.envs.noise import ActionNoise
 from coworld_bench.errors import UsageError
-from coworld_bench.tasks import EnvSpec
+from coworld_bench.tasks import SPARSE_REWARD, EnvSpec
 
-SPARSE_REWARD = 500.0  # at the first success of an episode (paper, table 5)
 Observation = dict[str, np.ndarray]
 
 

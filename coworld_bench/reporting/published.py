@@ -10,7 +10,7 @@ from coworld_bench.paths import shipped
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.reporting.layout import Table, number
 
-SOURCE = "published (paper preset, RTX 3090)"
+SOURCE = "published (paper preset, 3 seeds, RTX 3090)"
 # How our methods are called in tables, and their rows in the paper's (the first that a table has).
 LABELS = {
     "offline_dv2": "Offline DV2",

@@ -8,12 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from coworld_bench.config import PRESETS
+from coworld_bench.config import PRESETS, resolve
 from coworld_bench.errors import unknown
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.reporting.published import LABELS
 from coworld_bench.reporting.stats import Summary, summarise
 from coworld_bench.reporting.store import FAILED, FINISHED, UNFINISHED, Store, options_text
+from coworld_bench.tasks import find_task
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,16 @@ class Selection:
         return f"preset {self.preset} · {self.seed_words}"
 
     def anchor(self, target: str, kind: str) -> dict[str, Any] | None:
-        """`random`, `untrained` or `constant` of a target, where it was measured."""
-        return self.store.anchors.get((target, self.preset), {}).get(kind)
+        """`random`, `untrained` or `constant` of a target, where it was measured in the environment of its runs."""
+        runs = (found.runs for (_, cell), found in self.measurements.items() if cell.target == target)
+        envs = {env for rows in runs for env in rows["env"]} or {usual_env(target, self.preset)}
+        found = (self.store.anchors.get((target, self.preset, env), {}) for env in sorted(envs))
+        return next((anchors[kind] for anchors in found if kind in anchors), None)
+
+
+def usual_env(target: str, preset: str) -> str:
+    """The digest of the environment that a preset has without options."""
+    return resolve(preset, find_task(target).suite).env.spec(target).digest
 
 
 def presets_with_results(store: Store, plan: Plan) -> list[str]:

@@ -1,11 +1,12 @@
 """Reading a store of results into tidy frames: one row per run, one row per checkpoint of a run.
 
 STORE/<run id>/{result,failed,config}.json   or   STORE/runs/<run id>/…
-STORE/anchors/<suite>-<task>-<preset>.json
+STORE/anchors/<suite>-<task>-<preset>[-<environment>].json
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from json import JSONDecodeError
@@ -24,7 +25,7 @@ FINISHED, FAILED, UNFINISHED = "finished", "failed", "unfinished"
 RUN_COLUMNS = [
     "run", "state", "method", "label", "target", "source", "seed", "preset", "quality", "protocol", "options",
     "variant", "score", "sd_checkpoints", "checkpoints", "episodes", "rule", "success",
-    "dataset", "fingerprint", "dataset_mean", "dataset_sd", "dataset_episodes", "dataset_fired",
+    "env", "dataset", "fingerprint", "dataset_mean", "dataset_sd", "dataset_episodes", "dataset_fired",
     "value_predicted", "value_realised", "value_miss", "source_value", "constraint_active", "alignment_loss",
     "updates", "device", "commit", "wall_s", "finished_at", "error",
 ]  # fmt: skip
@@ -33,12 +34,12 @@ CURVE_COLUMNS = ["run", "updates", "return", "episodes"]
 
 @dataclass(frozen=True)
 class Store:
-    """`runs` has RUN_COLUMNS, `curves` CURVE_COLUMNS; `anchors` is by (task, preset)."""
+    """`runs` has RUN_COLUMNS, `curves` CURVE_COLUMNS; `anchors` is by (task, preset, digest of the environment)."""
 
     folder: Path
     runs: pd.DataFrame
     curves: pd.DataFrame
-    anchors: dict[tuple[str, str], dict[str, Any]]
+    anchors: dict[tuple[str, str, str], dict[str, Any]]
 
 
 def read_store(runs: Path | str | None = None) -> Store:
@@ -60,7 +61,7 @@ def read_store(runs: Path | str | None = None) -> Store:
         folder,
         pd.DataFrame(entries, columns=RUN_COLUMNS),
         pd.DataFrame(curves, columns=CURVE_COLUMNS),
-        {(found["task"], found["preset"]): found for found in read_anchors(folder)},
+        {(found["task"], found["preset"], env_digest(found)): found for found in read_anchors(folder)},
     )
 
 
@@ -72,7 +73,10 @@ def read_run(folder: Path) -> tuple[str, dict[str, Any]] | None:
     """The state of a run and the file that tells it; None for a folder that holds no run."""
     for name, state in (("result.json", FINISHED), ("failed.json", FAILED), ("config.json", UNFINISHED)):
         if (folder / name).is_file():
-            return state, read_checked(folder / name, "method", "target", "seed", "preset")
+            content = read_checked(folder / name, "method", "target", "seed", "preset")
+            if state == FINISHED and not math.isfinite(content["score"]["mean"]):
+                return FAILED, content | {"error": "its score is not a number"}
+            return state, content
     return None
 
 
@@ -115,6 +119,11 @@ def run_row(name: str, state: str, content: dict[str, Any]) -> dict[str, Any]:
     return row | finished_columns(content) if state == FINISHED else row
 
 
+def env_digest(content: dict[str, Any]) -> str:
+    """Names the environment of a run or of anchors."""
+    return digest_of(content["env"]) if "env" in content else ""
+
+
 def options_text(options: Mapping[str, Any]) -> str:
     """Settings on top of a preset, as text that is equal where they are."""
     return canonical({key: str(value) for key, value in options.items()}).decode()
@@ -135,6 +144,7 @@ def finished_columns(result: dict[str, Any]) -> dict[str, Any]:
     return {
         **{name: score.get(name) for name in ("sd_checkpoints", "checkpoints", "episodes", "rule")},
         "score": score["mean"],
+        "env": env_digest(result),
         "dataset": dataset.get("id", ""),
         "fingerprint": dataset.get("fingerprint", ""),
         "dataset_mean": dataset.get("return_mean"),
