@@ -89,8 +89,14 @@ def test_background_frames_come_from_a_folder(tmp_path: Path) -> None:
     assert shown == {50, 200}
 
 
+def test_photographs_are_frames_too(tmp_path: Path) -> None:
+    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(tmp_path / "a.JPG")
+    shown = Background(str(tmp_path), 32).behind(np.zeros((32, 32, 3), np.uint8), np.ones((32, 32), bool))
+    assert abs(int(shown.mean()) - 90) <= 2
+
+
 def test_a_folder_without_frames_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"\.png or \.npy"):
+    with pytest.raises(UsageError, match=r"\.png, \.jpg or \.npy"):
         Background(str(tmp_path), 64)
     np.save(tmp_path / "wrong.npy", np.zeros((4, 4, 3)))
     with pytest.raises(UsageError, match="uint8"):
