@@ -23,6 +23,7 @@ from coworld_bench.checkpoints import restore_stream
 from coworld_bench.config import Config, ModelConfig
 from coworld_bench.data.memory import Batch
 from coworld_bench.errors import UsageError
+from coworld_bench.feeding import Drawn, on_device
 from coworld_bench.losses import discount_weights, lambda_returns, squared_error, truncated_normal, truncated_sample
 from coworld_bench.nets import Precision, image_decoder, image_encoder, mlp
 from coworld_bench.replay import Replay
@@ -227,14 +228,12 @@ class DreamerAgent:
 
     def rows(self, batch: Batch) -> Rows:
         """A sampled batch on the device: time first, actions padded to A_max, rewards scaled; pixels stay uint8."""
-        assert batch.image is not None
-        action = torch.from_numpy(batch.action).to(self.device).transpose(0, 1)
-        reward = torch.from_numpy(batch.reward).to(self.device).transpose(0, 1)
-        return Rows(
-            torch.from_numpy(batch.image).to(self.device, non_blocking=True).transpose(0, 1),
-            F.pad(action, (0, self.spec.action_input - action.shape[-1])),
-            reward * self.spec.reward_scale,
-        )
+        return self.prepared(on_device(batch, self.device))
+
+    def prepared(self, drawn: Drawn) -> Rows:
+        """The rows of a batch that is on the device."""
+        padding = self.spec.action_input - drawn.action.shape[-1]
+        return Rows(drawn.image, F.pad(drawn.action, (0, padding)), drawn.reward * self.spec.reward_scale)
 
     def see(self, rows: Rows) -> Seen:
         noise = self.model.rssm.draw(self.generator, *rows.reward.shape)

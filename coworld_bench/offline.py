@@ -9,6 +9,7 @@ from torch import Tensor
 
 from coworld_bench.data.memory import BatchStream
 from coworld_bench.dreamer import AgentSpec, CriticTerms, DreamerAgent, Metrics, Rows, Terms
+from coworld_bench.feeding import feed
 from coworld_bench.methods import Job
 
 
@@ -21,6 +22,7 @@ class TargetLearner:
         spec = AgentSpec.of(job.target, job.config, others, prior_heads)
         self.agent = DreamerAgent(job.config, spec, job.seed, job.device, role)
         self.batches = BatchStream(job.data, job.seed, job.config.batch.size, job.config.batch.length)
+        self.feed = feed(self.batches, self.agent.device)
 
     @property
     def policy(self) -> DreamerAgent:
@@ -40,7 +42,7 @@ class TargetLearner:
 
     def next_rows(self) -> Rows:
         """The next batch of target data, on the device."""
-        return self.agent.rows(self.batches.next())
+        return self.agent.prepared(self.feed.next())
 
     def update(
         self,

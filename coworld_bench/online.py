@@ -20,6 +20,7 @@ from coworld_bench.dreamer import AgentSpec, DreamerAgent, Metrics, Rows, Terms
 from coworld_bench.envs import TaskEnv, make_env
 from coworld_bench.envs.pool import EnvPool
 from coworld_bench.errors import DatasetError
+from coworld_bench.feeding import feed
 from coworld_bench.seeding import episode_seed, generator, torch_seed
 from coworld_bench.tasks import Domain
 
@@ -51,6 +52,7 @@ class OnlineAgent:
         self.noise = torch.Generator(self.agent.device).manual_seed(torch_seed(seed, "acting"))
         self.memory = EpisodeMemory()
         self.batches = BatchStream(self.memory, seed, config.batch.size, config.batch.length)
+        self.feed = feed(self.batches, self.agent.device, config.online.env_steps)
         self.successes = self.env_steps = 0
         self._env: TaskEnv | None = None
         for episode in staging:
@@ -141,7 +143,7 @@ class OnlineAgent:
 
     def update(self, terms: Terms | None = None, beside: Rows | None = None, given: tuple[Tensor, ...] = ()) -> Metrics:
         """One update of world model, actor and critic on the agent's own experience (plus a method's terms)."""
-        rows = self.agent.rows(self.batches.next())
+        rows = self.agent.prepared(self.feed.next())
         states, metrics = self.agent.update_model(rows, terms, beside, given)
         return metrics | self.agent.update_behaviour(states, self.entropy_scale)
 

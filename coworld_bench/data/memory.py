@@ -68,10 +68,23 @@ class EpisodeMemory:
             self.append(episode)
         return self
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row; 0 before the first episode."""
+        return sum(array[:1].nbytes for array in self._arrays.values())
+
+    def array(self, name: str) -> np.ndarray:
+        """All rows of `image`, `state`, `action` or `reward`, episode after episode; a view."""
+        return self._arrays[name][: self.rows]
+
     def sample(self, rng: np.random.Generator, batch: int, length: int) -> Batch:
         """`batch` windows of `length` rows: uniform over the episodes that are long enough, then over starts inside.
 
         Raises UsageError when no episode has `length` rows."""
+        return self.windows(*self.draw(rng, batch, length), length)
+
+    def draw(self, rng: np.random.Generator, batch: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where the windows of `sample` begin: rows of the whole memory, and rows of their episodes; int64 [B] each."""
         lengths = self.lengths
         eligible = np.flatnonzero(lengths >= length)
         if not len(eligible):
@@ -82,9 +95,10 @@ class EpisodeMemory:
             )
         chosen = eligible[rng.integers(len(eligible), size=batch)]
         offsets = rng.integers(lengths[chosen] - length + 1)
-        return self._windows(np.array(self._starts)[chosen] + offsets, offsets, length)
+        return np.array(self._starts)[chosen] + offsets, offsets
 
-    def _windows(self, starts: np.ndarray, offsets: np.ndarray, length: int) -> Batch:
+    def windows(self, starts: np.ndarray, offsets: np.ndarray, length: int) -> Batch:
+        """The batch of windows that begin where `draw` says."""
         rows = starts[:, None] + np.arange(length)  # [B, L]
         # mode="clip" spares numpy a checking copy; the rows are in range by construction
         taken = {name: np.take(array, rows, axis=0, mode="clip") for name, array in self._arrays.items()}
@@ -114,13 +128,19 @@ class BatchStream:
 
     def next(self) -> Batch:
         """Batch number `k`; afterwards `k` is one more."""
-        drawn = self.memory.sample(self.generator(), self.batch, self.length)
+        drawn = self.at(self.k)
         self.k += 1
         return drawn
 
-    def generator(self) -> np.random.Generator:
-        """The random stream of batch `k`: Philox keyed by the seed, its counter starting at k * 2**64."""
-        return np.random.Generator(np.random.Philox(key=self.seed, counter=self.k << 64))
+    def at(self, k: int) -> Batch:
+        """Batch number `k` of the memory as it is."""
+        return self.memory.windows(*self.starts(k), self.length)
+
+    def starts(self, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where the windows of batch `k` begin, from its own random stream: Philox keyed by the seed, its counter starting
+        at k * 2**64."""
+        generator = np.random.Generator(np.random.Philox(key=self.seed, counter=k << 64))
+        return self.memory.draw(generator, self.batch, self.length)
 
     def state_dict(self) -> dict[str, Any]:
         return {"seed": self.seed, "k": self.k}

@@ -1,0 +1,68 @@
+"""Three ways to the device, one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from made_episodes import played
+
+from coworld_bench.data.memory import BatchStream, EpisodeMemory
+from coworld_bench.feeding import Ahead, Feed, Gathered, Resident, feed
+
+CPU = torch.device("cpu")
+FASTER: list[Callable[[BatchStream, torch.device], Feed]] = [Resident, Ahead]
+
+
+def stream(memory: EpisodeMemory) -> BatchStream:
+    return BatchStream(memory, seed=3, batch=4, length=6)
+
+
+def same(one: Feed, other: Feed) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one.next(), other.next(), strict=True))
+
+
+@pytest.mark.parametrize("faster", FASTER)
+def test_batches_are_the_oracles_while_the_memory_grows_and_is_replaced(
+    faster: Callable[[BatchStream, torch.device], Feed],
+) -> None:
+    memory = EpisodeMemory().extend([played(0, 20), played(1, 30)])
+    streams = stream(memory), stream(memory)
+    plain, fast = Gathered(streams[0], CPU), faster(streams[1], CPU)
+    assert all(same(plain, fast) for _ in range(3))
+    for index in range(2, 6):
+        memory.append(played(index, 40))
+        assert same(plain, fast) and same(plain, fast)
+    for each in streams:
+        each.memory = EpisodeMemory().extend([played(9, 25)])
+    assert same(plain, fast) and same(plain, fast)
+    assert streams[0].state_dict() == streams[1].state_dict() == {"seed": 3, "k": 13}
+
+
+@pytest.mark.parametrize("faster", FASTER)
+def test_a_stream_that_is_set_back_repeats_its_batches(faster: Callable[[BatchStream, torch.device], Feed]) -> None:
+    batches = stream(EpisodeMemory().extend([played(0, 20), played(1, 30)]))
+    fast = faster(batches, CPU)
+    first = [fast.next() for _ in range(3)]
+    batches.load_state_dict({"seed": 3, "k": 1})
+    for before in first[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(before, fast.next(), strict=True))
+
+
+def test_shapes_are_time_first_and_a_cpu_gathers() -> None:
+    found = feed(stream(EpisodeMemory().extend([played(0, 20)])), CPU)
+    image, action, reward = found.next()
+    assert isinstance(found, Gathered)
+    assert image.shape[:2] == action.shape[:2] == reward.shape == (6, 4) and image.dtype == torch.uint8
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("faster", FASTER)
+def test_on_cuda_batches_are_the_oracles(faster: Callable[[BatchStream, torch.device], Feed]) -> None:
+    device = torch.device("cuda")
+    memory = EpisodeMemory().extend([played(0, 20), played(1, 30)])
+    plain, fast = Gathered(stream(memory), device), faster(stream(memory), device)
+    assert all(same(plain, fast) for _ in range(5))
+    memory.append(played(2, 400))
+    assert all(same(plain, fast) for _ in range(5))
