@@ -1,0 +1,141 @@
+"""What a model shows, part by part: shape, look, texture, and whether it can ever move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from coworld_bench.envs.decimation import lighter_meshes
+from coworld_bench.envs.drawing import shapes
+from coworld_bench.envs.drawing.shapes import Shape
+
+OPAQUE = 0.995  # alpha from which MuJoCo draws a geom as opaque
+LOOKS = (
+    "geom_rgba", "geom_size", "geom_matid", "geom_group", "geom_dataid", "site_rgba", "site_size", "site_matid",
+    "site_group", "mat_rgba", "mat_emission", "mat_specular", "mat_shininess", "mat_reflectance", "mat_texrepeat",
+    "light_diffuse", "light_ambient", "light_specular", "light_castshadow", "light_active",
+)  # fmt: skip
+
+
+class Unsupported(Exception):
+    """The model shows something that only MuJoCo's own renderer draws."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One geom or site.
+
+    place    its row in the poses of all geoms followed by all sites
+    texture  number in the model, -1 for none; flat: it is looked up with two coordinates rather than by direction
+    """
+
+    place: int
+    moves: bool
+    shape: Shape
+    rgba: np.ndarray
+    emission: float
+    specular: float
+    shininess: float
+    reflectance: float
+    texture: int
+    flat: bool
+    casts: bool
+    mirrors: bool = False
+
+    @property
+    def opaque(self) -> bool:
+        return bool(self.rgba[3] >= OPAQUE)
+
+
+def moving_bodies(model: Any) -> np.ndarray:
+    """Which bodies a joint or a mocap pose can move, bool [nbody]."""
+    moves = np.zeros(model.nbody, bool)
+    for body in range(1, model.nbody):
+        moves[body] = moves[model.body_parentid[body]] or model.body_dofnum[body] > 0 or model.body_mocapid[body] >= 0
+    return moves
+
+
+def looks(model: Any) -> list[np.ndarray]:
+    """Live views of what parts are made from, beside meshes and textures."""
+    return [getattr(model, name) for name in LOOKS]
+
+
+def parts_of(model: Any, scene: Any, faces: int) -> list[Part]:
+    """The parts of a scene that mjv_updateScene has filled, meshes cut to about `faces` faces.
+
+    Raises Unsupported for skins, height fields, tendons and the like."""
+    if model.nskin or model.nflex or model.nhfield:
+        raise Unsupported("skins, flexes and height fields")
+    moves, found = moving_bodies(model), []
+    with lighter_meshes(model, faces):
+        for geom in scene.geoms[: scene.ngeom]:
+            found.append(part_of(model, geom, moves))
+    mirror = next((index for index, part in enumerate(found) if part.mirrors), -1)
+    return [replace(part, mirrors=index == mirror) for index, part in enumerate(found)]  # MuJoCo draws one mirror
+
+
+def part_of(model: Any, geom: Any, moves: np.ndarray) -> Part:
+    import mujoco
+
+    kinds, flat_kinds = mujoco.mjtObj, (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_BOX)
+    if geom.objtype not in (kinds.mjOBJ_GEOM, kinds.mjOBJ_SITE):
+        raise Unsupported(f"an object of type {geom.objtype}")
+    is_geom = geom.objtype == kinds.mjOBJ_GEOM
+    body = (model.geom_bodyid if is_geom else model.site_bodyid)[geom.objid]
+    texture = int(model.mat_texid[geom.matid, mujoco.mjtTextureRole.mjTEXROLE_RGB]) if geom.matid >= 0 else -1
+    flat = texture >= 0 and (bool(geom.texcoord) or model.tex_type[texture] == mujoco.mjtTexture.mjTEXTURE_2D)
+    shape = shape_of(model, geom)
+    if texture >= 0 and not geom.texcoord:
+        shape = replace(shape, coords=texture_coords(model, geom, shape.coords, flat))
+    rgba = np.array(geom.rgba, np.float64)
+    return Part(
+        place=geom.objid if is_geom else model.ngeom + geom.objid,
+        moves=bool(moves[body]),
+        shape=shape,
+        rgba=rgba,
+        emission=geom.emission,
+        specular=geom.specular,
+        shininess=128 * geom.shininess,
+        reflectance=geom.reflectance,
+        texture=texture,
+        flat=flat,
+        casts=geom.type != mujoco.mjtGeom.mjGEOM_PLANE and geom.category != mujoco.mjtCatBit.mjCAT_DECOR,
+        mirrors=geom.type in flat_kinds and geom.reflectance > 0 and rgba[3] >= OPAQUE,
+    )
+
+
+def shape_of(model: Any, geom: Any) -> Shape:
+    from mujoco import mjtGeom
+
+    size, quality = np.array(geom.size, np.float64), model.vis.quality
+    slices, stacks, quads = quality.numslices, quality.numstacks, quality.numquads
+    if geom.type == mjtGeom.mjGEOM_MESH and geom.dataid >= 0 and geom.dataid % 2 == 0:
+        return shapes.mesh(model, geom.dataid // 2)
+    if geom.type in (mjtGeom.mjGEOM_SPHERE, mjtGeom.mjGEOM_ELLIPSOID):
+        return shapes.ball(slices, stacks).scaled(size)
+    if geom.type == mjtGeom.mjGEOM_CAPSULE:
+        return shapes.capsule(slices, stacks, size)
+    if geom.type == mjtGeom.mjGEOM_CYLINDER:
+        return shapes.cylinder(slices, stacks).scaled(size)
+    if geom.type == mjtGeom.mjGEOM_BOX:
+        return shapes.box(quads).scaled(size)
+    if geom.type == mjtGeom.mjGEOM_PLANE and size[0] > 0 and size[1] > 0:
+        spacing = model.geom_size[geom.objid, 2]
+        return shapes.plane(shapes.grid_lines(size[0], spacing), shapes.grid_lines(size[1], spacing))
+    raise Unsupported(f"a geom of type {geom.type}, data {geom.dataid}, size {size}")
+
+
+def texture_coords(model: Any, geom: Any, coords: np.ndarray, flat: bool) -> np.ndarray:
+    """MuJoCo's own mapping of a texture on a shape without coordinates: from those of the unit shape, [V, 3]."""
+    size, uniform = np.array(geom.size, np.float64), bool(model.mat_texuniform[geom.matid])
+    if not flat:
+        return coords * size if uniform else coords
+    scale = np.array(model.mat_texrepeat[geom.matid], np.float64)
+    if geom.dataid >= 0:  # planes and meshes hold their corners in metres
+        scale = np.where(size[:2] > 0, scale / np.maximum(size[:2], 1e-15), scale)
+    if uniform:
+        scale = np.where(size[:2] > 0, scale * size[:2], scale)
+    pair = 0.5 * coords[:, :2] * scale * (1, -1) - 0.5
+    return np.concatenate([pair, np.zeros((len(pair), 1))], -1)
