@@ -21,6 +21,7 @@ from coworld_bench.envs.drawing.parts import Part, looks, moving_bodies, parts_o
 
 STILL_SHADOW = 2048  # pixels a side of the shadows that are drawn once
 FLAT, CUBE, MOVING_SHADOWS, STILL_SHADOWS, MIRRORED, STILL, WHERE, DEPTHS, SHARES = range(9)  # texture units
+SPARE = 16
 UNITS = {
     "flat_texture": FLAT, "cube_texture": CUBE, "moving_shadows": MOVING_SHADOWS, "still_shadows": STILL_SHADOWS,
     "mirrored": MIRRORED, "still": STILL, "where": WHERE, "depths": DEPTHS,
@@ -58,18 +59,19 @@ class Layers:
         box: tuple[int, int, int, int],
         faces: int,
         shadow_pixels: int,
-        scale: int,
+        samples: int,
         shadows: bool = True,
         reflections: bool = True,
     ) -> None:
         import mujoco
 
         self._model, self._camera_name = model, camera
-        self._size, self._box, self._scale = size, box, scale
+        self._size, self._box, self._samples = size, box, samples
         self._faces, self._pixels, self._shadows, self._reflections = faces, shadow_pixels, shadows, reflections
-        self._width, self._height = scale * (box[2] - box[0]), scale * (box[3] - box[1])
+        self._width, self._height = box[2] - box[0], box[3] - box[1]
         self._context = mujoco.gl_context.GLContext(size, size)
         self._context.make_current()
+        self._kept = GL.GL_TEXTURE_2D_MULTISAMPLE if samples > 1 else GL.GL_TEXTURE_2D
         self._read = np.empty((self._height, self._width, 4), np.uint8)
         self._looks, self._looked = looks(model), b""
         self._made: list[Mesh] = []
@@ -100,7 +102,8 @@ class Layers:
         for group in self._moving:
             self._draw(group, self._surface)
         self._draw_see_through()
-        return self._reduced()
+        self._flatten(self._target, self._final)
+        return self._pixels_of(self._final)[::-1, :, :3].copy()
 
     def _look(self) -> bytes:
         return b"".join(array.tobytes() for array in self._looks)
@@ -126,7 +129,7 @@ class Layers:
         if not self._reflections:
             self._mirror = -1
         self._skybox = next(iter(np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)), None)
-        self._layout = shaders.Layout(self._lamps.count, self._lamps.shadows, len(self._parts), self._scale)
+        self._layout = shaders.Layout(self._lamps.count, self._lamps.shadows, len(self._parts), self._samples)
         self._values = np.zeros(self._layout.floats, np.float32)
         self._measure_casters()
         self._make_groups()
@@ -221,27 +224,27 @@ class Layers:
         self._see_through = Program(shaders.surface_vertex(layout, False, False), shaders.plain_fragment(layout, False))
         self._image = Program(shaders.surface_vertex(layout, False, True), shaders.plain_fragment(layout, True))
         self._sky = Program(shaders.WHOLE, shaders.sky_fragment(layout), shaders.still_outputs(layout))
-        self._copy = Program(shaders.WHOLE, shaders.COPY)
+        self._copy = Program(shaders.WHOLE, shaders.copy_fragment(layout))
         self._compose = Program(shaders.WHOLE, shaders.compose_fragment(layout)) if still else self._copy
 
     def _make_targets(self) -> None:
-        width, height, lights = self._width, self._height, self._layout.shadows
-        GL.glActiveTexture(GL.GL_TEXTURE0 + 16)
-        shares = [opengl.colour(width, height) for _ in range(lights)]
-        still, where, depths = opengl.colour(width, height), opengl.places(width, height), opengl.depth(width, height)
-        self._still_target = opengl.target([still, where, *shares], depths)
-        image, image_depths = opengl.colour(width, height), opengl.depth(width, height)
-        self._still_image_target = opengl.target([image], image_depths)
-        seen = opengl.colour(width, height)
-        self._image_target = opengl.target([seen], opengl.depth(width, height))
-        self._target = opengl.target([opengl.colour(width, height)], opengl.depth(width, height))
-        self._first = still, depths
-        self._first_image = image, image_depths
-        units = {MIRRORED: seen, STILL: still, WHERE: where, DEPTHS: depths}
-        units |= {SHARES + place: share for place, share in enumerate(shares)}
+        lights = self._layout.shadows
+        GL.glActiveTexture(GL.GL_TEXTURE0 + SPARE)
+        shares = [self._canvas(opengl.COLOUR) for _ in range(lights)]
+        still, where, depths = (self._canvas(kind) for kind in (opengl.COLOUR, opengl.PLACE, opengl.DEPTH))
+        image, image_depths = self._canvas(opengl.COLOUR), self._canvas(opengl.DEPTH)
+        self._first, self._first_image = (still, depths), (image, image_depths)
+        self._still_target = opengl.target([still, where, *shares], depths, self._samples)
+        self._still_image_target = opengl.target([image], image_depths, self._samples)
+        self._target = self._canvas_target()
+        self._image_target = self._canvas_target()
+        self._final, _ = self._flat_target()
+        self._final_image, seen = self._flat_target()
+        self._bind({STILL: still, WHERE: where, DEPTHS: depths} | {SHARES + s: share for s, share in enumerate(shares)}, self._kept)
+        units = {MIRRORED: seen}
         if lights:
-            moving = opengl.depth(self._pixels * lights, self._pixels, compared=True)
-            resting = opengl.depth(STILL_SHADOW * lights, STILL_SHADOW, compared=True)
+            moving = opengl.shadow_texture(self._pixels * lights, self._pixels)
+            resting = opengl.shadow_texture(STILL_SHADOW * lights, STILL_SHADOW)
             self._moving_target, self._resting_target = opengl.target([], moving), opengl.target([], resting)
             units |= {MOVING_SHADOWS: moving, STILL_SHADOWS: resting}
         self._bind(units)
@@ -249,10 +252,21 @@ class Layers:
         GL.glBufferData(GL.GL_UNIFORM_BUFFER, self._values.nbytes, None, GL.GL_STREAM_DRAW)
         GL.glBindBufferBase(GL.GL_UNIFORM_BUFFER, 0, self._block)
 
-    def _bind(self, units: dict[int, int]) -> None:
+    def _canvas(self, kind: int) -> int:
+        return opengl.texture(self._width, self._height, kind, self._samples)
+
+    def _canvas_target(self) -> int:
+        return opengl.target([self._canvas(opengl.COLOUR)], self._canvas(opengl.DEPTH), self._samples)
+
+    def _flat_target(self) -> tuple[int, int]:
+        """A target of one sample a pixel, and its texture."""
+        seen = opengl.texture(self._width, self._height, opengl.COLOUR)
+        return opengl.target([seen], opengl.texture(self._width, self._height, opengl.DEPTH)), seen
+
+    def _bind(self, units: dict[int, int], kind: int = GL.GL_TEXTURE_2D) -> None:
         for unit, texture in units.items():
             GL.glActiveTexture(GL.GL_TEXTURE0 + unit)
-            GL.glBindTexture(GL.GL_TEXTURE_2D, texture)
+            GL.glBindTexture(kind, texture)
 
     # A frame.
 
@@ -314,14 +328,14 @@ class Layers:
 
     def _mirror_shows(self) -> bool:
         """Whether any fragment of the layer that is kept belongs to the mirror."""
-        GL.glReadPixels(0, 0, self._width, self._height, GL.GL_RGBA, GL.GL_UNSIGNED_BYTE, self._read)
-        return bool(self._read[..., 3].any())
+        self._flatten(self._still_target, self._final)
+        return bool(self._pixels_of(self._final)[..., 3].any())
 
     def _draw_sky(self) -> None:
         forward, up = self._axes
         right = np.cross(forward, up)
-        slope, side = self._camera.slope, self._scale * self._size
-        left, low = self._scale * self._box[0], self._scale * (self._size - self._box[3])
+        slope, side = self._camera.slope, self._size
+        left, low = self._box[0], self._size - self._box[3]
         across, upwards = right * slope, up * slope
         corner = forward + across * (2 * left / side - 1) + upwards * (2 * low / side - 1)
         rays = np.stack([across * 2 / side, upwards * 2 / side, corner], -1)
@@ -364,13 +378,14 @@ class Layers:
     def _draw_mirror_image(self) -> None:
         self._begin(self._image_target)
         if self._rest.any():
-            self._bind({STILL: self._first_image[0], DEPTHS: self._first_image[1]})
+            self._bind({STILL: self._first_image[0], DEPTHS: self._first_image[1]}, self._kept)
             self._cover(self._copy)
-            self._bind({STILL: self._first[0], DEPTHS: self._first[1]})
+            self._bind({STILL: self._first[0], DEPTHS: self._first[1]}, self._kept)
         GL.glFrontFace(GL.GL_CW)
         for group in self._moving_image:
             self._draw(group, self._image)
         GL.glFrontFace(GL.GL_CCW)
+        self._flatten(self._image_target, self._final_image)
 
     def _begin(self, target: int) -> None:
         """Draw into a cleared target from now on."""
@@ -385,8 +400,7 @@ class Layers:
         if whole:
             GL.glViewport(0, 0, self._width, self._height)
         else:
-            side, left, low = self._scale * self._size, self._box[0], self._size - self._box[3]
-            GL.glViewport(-self._scale * left, -self._scale * low, side, side)
+            GL.glViewport(-self._box[0], self._box[3] - self._size, self._size, self._size)
 
     def _cover(self, program: Program) -> None:
         """Fill colours and depths of the target."""
@@ -423,10 +437,15 @@ class Layers:
         GL.glDepthMask(True)
         GL.glDisable(GL.GL_BLEND)
 
-    def _reduced(self) -> np.ndarray:
+    def _flatten(self, source: int, target: int) -> None:
+        """The mean of the samples of each pixel."""
+        box = (0, 0, self._width, self._height)
+        GL.glBindFramebuffer(GL.GL_READ_FRAMEBUFFER, source)
+        GL.glBindFramebuffer(GL.GL_DRAW_FRAMEBUFFER, target)
+        GL.glBlitFramebuffer(*box, *box, GL.GL_COLOR_BUFFER_BIT, GL.GL_NEAREST)
+
+    def _pixels_of(self, target: int) -> np.ndarray:
+        """Uint8 [H, W, 4], from below upwards; overwritten by the next."""
+        GL.glBindFramebuffer(GL.GL_READ_FRAMEBUFFER, target)
         GL.glReadPixels(0, 0, self._width, self._height, GL.GL_RGBA, GL.GL_UNSIGNED_BYTE, self._read)
-        picture = self._read[::-1, :, :3]
-        if self._scale == 1:
-            return picture.copy()
-        rows = picture[0::2].astype(np.uint16) + picture[1::2]
-        return ((rows[:, 0::2] + rows[:, 1::2] + 2) >> 2).astype(np.uint8)
+        return self._read

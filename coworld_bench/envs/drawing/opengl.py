@@ -9,6 +9,7 @@ import numpy as np
 from OpenGL import GL
 
 FLOAT_SIZE = 4
+COLOUR, PLACE, DEPTH = GL.GL_RGBA8, GL.GL_RGBA32F, GL.GL_DEPTH_COMPONENT24  # what a texture holds
 
 
 def program(vertex: str, fragment: str, attributes: tuple[str, ...] = (), outputs: tuple[str, ...] = ()) -> int:
@@ -32,45 +33,41 @@ def program(vertex: str, fragment: str, attributes: tuple[str, ...] = (), output
     return int(made)
 
 
-def texture(width: int, height: int, internal: int, given: int, kind: int) -> int:
-    """An empty 2D texture, looked up without filtering."""
-    made = GL.glGenTextures(1)
+def texture(width: int, height: int, internal: int, samples: int = 0) -> int:
+    """An empty texture to draw into, looked up without filtering; with two samples a pixel or more each is kept."""
+    made = int(GL.glGenTextures(1))
+    if samples > 1:
+        GL.glBindTexture(GL.GL_TEXTURE_2D_MULTISAMPLE, made)
+        GL.glTexImage2DMultisample(GL.GL_TEXTURE_2D_MULTISAMPLE, samples, internal, width, height, True)
+        return made
+    given = GL.GL_DEPTH_COMPONENT if internal == DEPTH else GL.GL_RGBA
     GL.glBindTexture(GL.GL_TEXTURE_2D, made)
-    GL.glTexImage2D(GL.GL_TEXTURE_2D, 0, internal, width, height, 0, given, kind, None)
+    GL.glTexImage2D(GL.GL_TEXTURE_2D, 0, internal, width, height, 0, given, GL.GL_FLOAT, None)
     for name, value in (
         (GL.GL_TEXTURE_MIN_FILTER, GL.GL_NEAREST), (GL.GL_TEXTURE_MAG_FILTER, GL.GL_NEAREST),
         (GL.GL_TEXTURE_WRAP_S, GL.GL_CLAMP_TO_EDGE), (GL.GL_TEXTURE_WRAP_T, GL.GL_CLAMP_TO_EDGE),
     ):  # fmt: skip
         GL.glTexParameteri(GL.GL_TEXTURE_2D, name, value)
-    return int(made)
-
-
-def colour(width: int, height: int) -> int:
-    return texture(width, height, GL.GL_RGBA8, GL.GL_RGBA, GL.GL_UNSIGNED_BYTE)
-
-
-def places(width: int, height: int) -> int:
-    """A texture of positions."""
-    return texture(width, height, GL.GL_RGBA32F, GL.GL_RGBA, GL.GL_FLOAT)
-
-
-def depth(width: int, height: int, compared: bool = False) -> int:
-    """A texture of depths; `compared`: a lookup tells whether a depth is nearer than what is stored."""
-    made = texture(width, height, GL.GL_DEPTH_COMPONENT24, GL.GL_DEPTH_COMPONENT, GL.GL_UNSIGNED_INT)
-    if compared:
-        GL.glTexParameteri(GL.GL_TEXTURE_2D, GL.GL_TEXTURE_COMPARE_MODE, GL.GL_COMPARE_REF_TO_TEXTURE)
-        GL.glTexParameteri(GL.GL_TEXTURE_2D, GL.GL_TEXTURE_COMPARE_FUNC, GL.GL_LEQUAL)
     return made
 
 
-def target(colours: list[int], depths: int) -> int:
+def shadow_texture(width: int, height: int) -> int:
+    """Depths whose lookup tells whether a depth is nearer than what is stored."""
+    made = texture(width, height, DEPTH)
+    GL.glTexParameteri(GL.GL_TEXTURE_2D, GL.GL_TEXTURE_COMPARE_MODE, GL.GL_COMPARE_REF_TO_TEXTURE)
+    GL.glTexParameteri(GL.GL_TEXTURE_2D, GL.GL_TEXTURE_COMPARE_FUNC, GL.GL_LEQUAL)
+    return made
+
+
+def target(colours: list[int], depths: int, samples: int = 0) -> int:
     """A framebuffer that draws into these textures."""
+    kind = GL.GL_TEXTURE_2D_MULTISAMPLE if samples > 1 else GL.GL_TEXTURE_2D
     made = GL.glGenFramebuffers(1)
     GL.glBindFramebuffer(GL.GL_FRAMEBUFFER, made)
     names = [GL.GL_COLOR_ATTACHMENT0 + place for place in range(len(colours))]
     for name, each in zip(names, colours, strict=True):
-        GL.glFramebufferTexture2D(GL.GL_FRAMEBUFFER, name, GL.GL_TEXTURE_2D, each, 0)
-    GL.glFramebufferTexture2D(GL.GL_FRAMEBUFFER, GL.GL_DEPTH_ATTACHMENT, GL.GL_TEXTURE_2D, depths, 0)
+        GL.glFramebufferTexture2D(GL.GL_FRAMEBUFFER, name, kind, each, 0)
+    GL.glFramebufferTexture2D(GL.GL_FRAMEBUFFER, GL.GL_DEPTH_ATTACHMENT, kind, depths, 0)
     GL.glDrawBuffers(len(names), names) if names else GL.glDrawBuffer(GL.GL_NONE)
     GL.glReadBuffer(names[0] if names else GL.GL_NONE)
     if GL.glCheckFramebufferStatus(GL.GL_FRAMEBUFFER) != GL.GL_FRAMEBUFFER_COMPLETE:

@@ -2,8 +2,7 @@
 corners of triangles, clamped to [0, 1] for the lights without shadows together and for each light with one alone, and
 interpolated; textures multiply it; the sum is clamped again.
 
-A picture that is reduced by `scale` is shaded once a final pixel, at its middle, as multisampling does: every fragment
-moves what it shades to there.
+With several samples a pixel, what stands still is kept for each of them, and put together for each of them.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ class Layout:
     lights: int
     shadows: int
     poses: int
-    scale: int
+    samples: int  # a pixel; 0 and 1 are the same
 
     @property
     def floats(self) -> int:
@@ -29,13 +28,26 @@ class Layout:
         return 4 * (8 + 2 + 5 * max(self.shadows, 1) + 6 * max(self.lights, 1) + 3 * max(self.poses, 1))
 
 
+def version(layout: Layout) -> str:
+    """And how kept samples are read: each by itself (`sample_of`)."""
+    if layout.samples < 2:
+        return """#version 150 compatibility
+#define KEPT sampler2D
+#define sample_of(kept) texelFetch(kept, ivec2(gl_FragCoord.xy), 0)
+"""
+    return """#version 150 compatibility
+#extension GL_ARB_sample_shading : require
+#define KEPT sampler2DMS
+#define sample_of(kept) texelFetch(kept, ivec2(gl_FragCoord.xy), gl_SampleID)
+"""
+
+
 def header(layout: Layout) -> str:
     """`eyes`: the camera's matrix and its mirror image's; `heads`: where they are. `lamps`, a light each: to it and 1
     for a spotlight; direction and cosine of its cutoff; attenuation and exponent; ambient; diffuse; specular."""
-    return f"""#version 150 compatibility
+    return f"""{version(layout)}
 const int LIGHTS = {layout.lights};
 const int SHADOWS = {layout.shadows};
-const float SCALE = {layout.scale}.0;
 layout(std140) uniform Frame {{
     mat4 eyes[2];
     vec4 head;  // where the camera is, and the mirror's reflectance
@@ -142,12 +154,9 @@ LOOKUP = """
 uniform sampler2D flat_texture;
 uniform samplerCube cube_texture;
 uniform int kind;  // of texture: 0 none, 1 flat, 2 cube
-vec2 shift() { return SCALE > 1.5 ? 0.5 - mod(floor(gl_FragCoord.xy), 2.0) : vec2(0.0); }
-#define MIDDLE(v) (v + dFdx(v) * shift().x + dFdy(v) * shift().y)
 vec3 painted(vec3 coords) {
-    vec3 at = MIDDLE(coords), right = SCALE * dFdx(coords), up = SCALE * dFdy(coords);
-    if (kind == 1) return textureGrad(flat_texture, at.xy, right.xy, up.xy).rgb;
-    if (kind == 2) return textureGrad(cube_texture, at, right, up).rgb;
+    if (kind == 1) return texture(flat_texture, coords.xy).rgb;
+    if (kind == 2) return texture(cube_texture, coords).rgb;
     return vec3(1.0);
 }
 """
@@ -178,7 +187,7 @@ def surface_fragment(layout: Layout, still: bool) -> str:
     """The colour of what moves. `still`: shadows of what stands still fall on it too."""
     flag = "true" if still else "false"
     lights = "".join(
-        f"    colour += seen({s}, middle, {flag}, true) * MIDDLE(lit{s});\n" for s in range(layout.shadows)
+        f"    colour += seen({s}, world, {flag}, true) * lit{s};\n" for s in range(layout.shadows)
     )
     return (
         header(layout)
@@ -189,8 +198,7 @@ def surface_fragment(layout: Layout, still: bool) -> str:
 uniform sampler2D mirrored;
 out vec4 result;
 void main() {{
-    vec3 middle = MIDDLE(world);
-    vec3 colour = MIDDLE(base);
+    vec3 colour = base;
 {lights}    colour *= painted(place);
     if (mirrors > 0.5) colour += texelFetch(mirrored, ivec2(gl_FragCoord.xy), 0).rgb;
     result = vec4(colour, 1.0);
@@ -209,7 +217,7 @@ def plain_fragment(layout: Layout, mirrored: bool) -> str:
 uniform float alpha;
 out vec4 result;
 void main() {{
-    vec3 colour = MIDDLE(base) * painted(place);
+    vec3 colour = base * painted(place);
 {clip}    result = vec4(colour, alpha);
 }}"""
     )
@@ -223,7 +231,7 @@ def still_fragment(layout: Layout) -> str:
     """What stands still, taken apart: colour without the lights that cast shadows, position, and their shares."""
     outs = "".join(f"out vec4 share{s};\n" for s in range(layout.shadows))
     shares = "".join(
-        f"    share{s} = vec4(paint * seen({s}, middle, true, false) * MIDDLE(lit{s}), 1.0);\n"
+        f"    share{s} = vec4(paint * seen({s}, world, true, false) * lit{s}, 1.0);\n"
         for s in range(layout.shadows)
     )
     return (
@@ -235,9 +243,9 @@ def still_fragment(layout: Layout) -> str:
         + f"""
 out vec4 result, where;
 void main() {{
-    vec3 middle = MIDDLE(world), paint = painted(place);
-    result = vec4(paint * MIDDLE(base), mirrors);
-    where = vec4(middle, 1.0);
+    vec3 paint = painted(place);
+    result = vec4(paint * base, mirrors);
+    where = vec4(world, 1.0);
 {shares}}}"""
     )
 
@@ -268,35 +276,37 @@ void main() {{
 
 def compose_fragment(layout: Layout) -> str:
     """What stands still, put together under the shadows of what moves."""
-    samplers = "".join(f"uniform sampler2D share{s};\n" for s in range(layout.shadows))
+    samplers = "".join(f"uniform KEPT share{s};\n" for s in range(layout.shadows))
     lights = "".join(
-        f"    colour += seen({s}, place.xyz, false, true) * texelFetch(share{s}, at, 0).rgb;\n"
-        for s in range(layout.shadows)
+        f"    colour += seen({s}, place, false, true) * sample_of(share{s}).rgb;\n" for s in range(layout.shadows)
     )
-    shaded = f"    vec4 place = texelFetch(where, at, 0);\n{lights}" if layout.shadows else ""
     return (
         header(layout)
         + VISIBLE
         + samplers
         + f"""
-uniform sampler2D still, where, depths, mirrored;
+uniform KEPT still, where, depths;
+uniform sampler2D mirrored;
 out vec4 result;
 void main() {{
-    ivec2 at = ivec2(gl_FragCoord.xy);
-    vec4 first = texelFetch(still, at, 0);
-    vec3 colour = first.rgb;
-{shaded}    if (first.a > 0.5) colour += texelFetch(mirrored, at, 0).rgb;
+    vec4 first = sample_of(still);
+    vec3 colour = first.rgb, place = sample_of(where).xyz;
+{lights}    if (first.a > 0.5) colour += texelFetch(mirrored, ivec2(gl_FragCoord.xy), 0).rgb;
     result = vec4(colour, 1.0);
-    gl_FragDepth = texelFetch(depths, at, 0).r;
+    gl_FragDepth = sample_of(depths).r;
 }}"""
     )
 
 
-COPY = """#version 150 compatibility
-uniform sampler2D still, depths;
+def copy_fragment(layout: Layout) -> str:
+    """Kept colours and depths as they are."""
+    return (
+        version(layout)
+        + """
+uniform KEPT still, depths;
 out vec4 result;
 void main() {
-    ivec2 at = ivec2(gl_FragCoord.xy);
-    result = texelFetch(still, at, 0);
-    gl_FragDepth = texelFetch(depths, at, 0).r;
+    result = sample_of(still);
+    gl_FragDepth = sample_of(depths).r;
 }"""
+    )
