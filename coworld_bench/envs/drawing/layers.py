@@ -17,7 +17,7 @@ from OpenGL import GL
 from coworld_bench.envs.drawing import opengl, shaders
 from coworld_bench.envs.drawing.eyes import Camera, Lamps, mirrored, looking, zooms
 from coworld_bench.envs.drawing.opengl import Mesh
-from coworld_bench.envs.drawing.parts import Part, looks, moving_bodies, parts_of
+from coworld_bench.envs.drawing.parts import Detail, looks, moving_bodies, parts_of
 
 STILL_SHADOW = 2048  # pixels a side of the shadows that are drawn once
 FLAT, CUBE, MOVING_SHADOWS, STILL_SHADOWS, MIRRORED, STILL, WHERE, DEPTHS, SHARES = range(9)  # texture units
@@ -57,7 +57,7 @@ class Layers:
         camera: Any,
         size: int,
         box: tuple[int, int, int, int],
-        faces: int,
+        cell: float,
         shadow_pixels: int,
         samples: int,
         shadows: bool = True,
@@ -67,7 +67,7 @@ class Layers:
 
         self._model, self._camera_name = model, camera
         self._size, self._box, self._samples = size, box, samples
-        self._faces, self._pixels, self._shadows, self._reflections = faces, shadow_pixels, shadows, reflections
+        self._cell, self._pixels, self._shadows, self._reflections = cell, shadow_pixels, shadows, reflections
         self._width, self._height = box[2] - box[0], box[3] - box[1]
         self._context = mujoco.gl_context.GLContext(size, size)
         self._context.make_current()
@@ -119,11 +119,14 @@ class Layers:
         mujoco.mjv_updateScene(
             model, data, mujoco.MjvOption(), None, camera, mujoco.mjtCatBit.mjCAT_ALL.value, scene
         )
-        self._camera = Camera(model, scene, number, moving_bodies(model))
+        moves = moving_bodies(model)
+        self._camera = Camera(model, scene, number, moves)
         self._lamps = Lamps(model, self._camera, self._shadows)
-        self._parts = parts_of(model, scene, self._faces)
+        moves |= self._camera.moves
+        detail = Detail(self._camera.pose(data)[0], 2 * self._camera.slope / self._size, self._cell)
+        self._parts = parts_of(model, scene, moves, detail)
         self._looked, self._key = self._look(), b""
-        self._rest = np.array([not (self._camera.moves or part.moves) for part in self._parts], bool)
+        self._rest = np.array([not part.moves for part in self._parts], bool)
         self._places = np.array([part.place for part in self._parts], int)
         self._mirror = next((index for index, part in enumerate(self._parts) if part.mirrors), -1)
         if not self._reflections:
@@ -166,19 +169,19 @@ class Layers:
         self._still = self._groups(i for i in indices if opaque[i] and self._rest[i])
         self._moving = self._groups(moving)
         self._still_image = self._groups(i for i in indices if opaque[i] and self._rest[i] and i != self._mirror)
-        self._moving_image = self._groups(i for i in moving if i != self._mirror)
+        self._moving_image = self._groups((i for i in moving if i != self._mirror), coarse=True)
         self._clear = [(self._mesh([i]), *self._paint([i]), self._parts[i].rgba[3], i) for i in indices if not opaque[i]]
         self._casters = self._outline(self._casting)
         self._still_casters = self._outline(i for i in indices if self._parts[i].casts and self._rest[i])
         self._made = [group[0] for name in ("_still", "_moving", "_still_image", "_moving_image", "_clear")
                       for group in getattr(self, name)] + [m for m in (self._casters, self._still_casters) if m]
 
-    def _groups(self, indices: Iterable[int]) -> list[tuple[Mesh, int, int]]:
+    def _groups(self, indices: Iterable[int], coarse: bool = False) -> list[tuple[Mesh, int, int]]:
         """A mesh for each texture: the mesh, the texture's kind and name."""
         by_texture: dict[tuple[int, bool], list[int]] = {}
         for index in indices:
             by_texture.setdefault((self._parts[index].texture, self._parts[index].flat), []).append(index)
-        return [(self._mesh(members), *self._paint(members)) for members in by_texture.values()]
+        return [(self._mesh(members, coarse), *self._paint(members)) for members in by_texture.values()]
 
     def _paint(self, members: list[int]) -> tuple[int, int]:
         """The kind of texture, as the programs number it, and its name."""
@@ -190,16 +193,17 @@ class Layers:
             self._textures[part.texture] = opengl.model_texture(self._model, part.texture)
         return 1 if part.flat else 2, self._textures[part.texture][1]
 
-    def _mesh(self, members: list[int]) -> Mesh:
+    def _mesh(self, members: list[int], coarse: bool = False) -> Mesh:
         corners, faces, first = [], [], 0
         for index in members:
             part = self._parts[index]
-            count = len(part.shape.positions)
+            shape = part.coarse if coarse else part.shape
+            count = len(shape.positions)
             look = (*part.rgba[:3], part.emission, part.specular, part.shininess, index == self._mirror)
             same = np.broadcast_to((index, *look), (count, 8))
-            columns = (part.shape.positions, same[:, :1], part.shape.normals, part.shape.coords, same[:, 1:])
+            columns = (shape.positions, same[:, :1], shape.normals, shape.coords, same[:, 1:])
             corners.append(np.concatenate(columns, -1))
-            faces.append(part.shape.faces + first)
+            faces.append(shape.faces + first)
             first += count
         return Mesh(np.concatenate(corners), np.concatenate(faces), shaders.SIZES)
 
@@ -207,7 +211,7 @@ class Layers:
         """Position and part alone, for shadows."""
         corners, faces, first = [], [], 0
         for index in members:
-            shape = self._parts[index].shape
+            shape = self._parts[index].coarse
             places, inverse = np.unique(np.round(shape.positions, 6), axis=0, return_inverse=True)
             corners.append(np.concatenate([places, np.full((len(places), 1), index)], -1))
             faces.append(inverse.reshape(-1)[shape.faces] + first)

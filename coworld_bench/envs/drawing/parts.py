@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from coworld_bench.envs.decimation import lighter_meshes
 from coworld_bench.envs.drawing import shapes
 from coworld_bench.envs.drawing.shapes import Shape
+from coworld_bench.envs.drawing.simpler import simpler
 
+COARSER = 2.0  # how much larger the cells are of what is seen only as a shadow or in a mirror
+BULGE = 0.04  # pixels by which a round shape may be flattened
 OPAQUE = 0.995  # alpha from which MuJoCo draws a geom as opaque
 LOOKS = (
     "geom_rgba", "geom_size", "geom_matid", "geom_group", "geom_dataid", "site_rgba", "site_size", "site_matid",
@@ -28,12 +30,14 @@ class Part:
     """One geom or site.
 
     place    its row in the poses of all geoms followed by all sites
+    coarse   its shape in shadows and mirrors
     texture  number in the model, -1 for none; flat: it is looked up with two coordinates rather than by direction
     """
 
     place: int
     moves: bool
     shape: Shape
+    coarse: Shape
     rgba: np.ndarray
     emission: float
     specular: float
@@ -62,21 +66,32 @@ def looks(model: Any) -> list[np.ndarray]:
     return [getattr(model, name) for name in LOOKS]
 
 
-def parts_of(model: Any, scene: Any, faces: int) -> list[Part]:
-    """The parts of a scene that mjv_updateScene has filled, meshes cut to about `faces` faces.
+@dataclass(frozen=True)
+class Detail:
+    """How finely parts are cut that are drawn at every frame. `slope`: a pixel's width over its distance;
+    `cell`: of the grid on which meshes are simplified, pixels."""
+
+    eye: np.ndarray
+    slope: float
+    cell: float
+
+    def pixel(self, place: np.ndarray) -> float:
+        """The width of a pixel there, metres."""
+        return float(self.slope * np.linalg.norm(place - self.eye))
+
+
+def parts_of(model: Any, scene: Any, moves: np.ndarray, detail: Detail) -> list[Part]:
+    """The parts of a scene that mjv_updateScene has filled; `moves`: which bodies are drawn at every frame.
 
     Raises Unsupported for skins, height fields, tendons and the like."""
     if model.nskin or model.nflex or model.nhfield:
         raise Unsupported("skins, flexes and height fields")
-    moves, found = moving_bodies(model), []
-    with lighter_meshes(model, faces):
-        for geom in scene.geoms[: scene.ngeom]:
-            found.append(part_of(model, geom, moves))
+    found = [part_of(model, geom, moves, detail) for geom in scene.geoms[: scene.ngeom]]
     mirror = next((index for index, part in enumerate(found) if part.mirrors), -1)
     return [replace(part, mirrors=index == mirror) for index, part in enumerate(found)]  # MuJoCo draws one mirror
 
 
-def part_of(model: Any, geom: Any, moves: np.ndarray) -> Part:
+def part_of(model: Any, geom: Any, moves: np.ndarray, detail: Detail) -> Part:
     import mujoco
 
     kinds, flat_kinds = mujoco.mjtObj, (mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_BOX)
@@ -86,7 +101,8 @@ def part_of(model: Any, geom: Any, moves: np.ndarray) -> Part:
     body = (model.geom_bodyid if is_geom else model.site_bodyid)[geom.objid]
     texture = int(model.mat_texid[geom.matid, mujoco.mjtTextureRole.mjTEXROLE_RGB]) if geom.matid >= 0 else -1
     flat = texture >= 0 and (bool(geom.texcoord) or model.tex_type[texture] == mujoco.mjtTexture.mjTEXTURE_2D)
-    shape = shape_of(model, geom)
+    pixel = detail.pixel(geom.pos) if moves[body] else 0.0
+    shape, coarse = (shape_of(model, geom, pixel * times, detail.cell) for times in (1.0, COARSER))
     if texture >= 0 and not geom.texcoord:
         shape = replace(shape, coords=texture_coords(model, geom, shape.coords, flat))
     rgba = np.array(geom.rgba, np.float64)
@@ -94,6 +110,7 @@ def part_of(model: Any, geom: Any, moves: np.ndarray) -> Part:
         place=geom.objid if is_geom else model.ngeom + geom.objid,
         moves=bool(moves[body]),
         shape=shape,
+        coarse=coarse,
         rgba=rgba,
         emission=geom.emission,
         specular=geom.specular,
@@ -106,13 +123,15 @@ def part_of(model: Any, geom: Any, moves: np.ndarray) -> Part:
     )
 
 
-def shape_of(model: Any, geom: Any) -> Shape:
+def shape_of(model: Any, geom: Any, pixel: float, cell: float) -> Shape:
+    """A geom's shape where pixels are so wide, metres; 0: as MuJoCo draws it."""
     from mujoco import mjtGeom
 
-    size, quality = np.array(geom.size, np.float64), model.vis.quality
-    slices, stacks, quads = quality.numslices, quality.numstacks, quality.numquads
+    size, quads = np.array(geom.size, np.float64), model.vis.quality.numquads
+    slices, stacks = roundness(model, size[:2].max(), pixel)
     if geom.type == mjtGeom.mjGEOM_MESH and geom.dataid >= 0 and geom.dataid % 2 == 0:
-        return shapes.mesh(model, geom.dataid // 2)
+        whole = shapes.mesh(model, geom.dataid // 2)
+        return whole if geom.texcoord or not pixel * cell else simpler(whole, pixel * cell)
     if geom.type in (mjtGeom.mjGEOM_SPHERE, mjtGeom.mjGEOM_ELLIPSOID):
         return shapes.ball(slices, stacks).scaled(size)
     if geom.type == mjtGeom.mjGEOM_CAPSULE:
@@ -125,6 +144,16 @@ def shape_of(model: Any, geom: Any) -> Shape:
         spacing = model.geom_size[geom.objid, 2]
         return shapes.plane(shapes.grid_lines(size[0], spacing), shapes.grid_lines(size[1], spacing))
     raise Unsupported(f"a geom of type {geom.type}, data {geom.dataid}, size {size}")
+
+
+def roundness(model: Any, radius: float, pixel: float) -> tuple[int, int]:
+    """Slices and stacks of round shapes: MuJoCo's, or as many as keep them round where pixels are so wide, metres."""
+    slices, stacks = model.vis.quality.numslices, model.vis.quality.numstacks
+    if pixel:
+        enough = int(np.ceil(np.pi * np.sqrt(radius / (2 * BULGE * pixel))))
+        slices = min(slices, max(enough, 6))
+        stacks = min(stacks, max(slices // 2, 4))
+    return slices, stacks
 
 
 def texture_coords(model: Any, geom: Any, coords: np.ndarray, flat: bool) -> np.ndarray:

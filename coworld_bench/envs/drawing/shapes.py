@@ -74,7 +74,7 @@ def disk(slices: int, stacks: int, side: int) -> Shape:
 
 
 def cylinder(slices: int, stacks: int) -> Shape:
-    return joined([disk(slices, stacks // 2, -1), tube(slices, stacks), disk(slices, stacks // 2, 1)])
+    return joined([disk(slices, stacks // 2, -1), tube(slices, max(stacks // 4, 1)), disk(slices, stacks // 2, 1)])
 
 
 def capsule(slices: int, stacks: int, size: np.ndarray) -> Shape:
@@ -87,7 +87,7 @@ def capsule(slices: int, stacks: int, size: np.ndarray) -> Shape:
         Shape(end.positions * radius + (0, 0, side * half), end.normals, end.coords + (0, 0, side), end.faces)
         for end, side in ((top, 1), (bottom, -1))
     ]
-    return joined([tube(slices, stacks).scaled(size), *ends])
+    return joined([tube(slices, max(stacks // 4, 1)).scaled(size), *ends])
 
 
 def square(quads: int) -> Shape:
