@@ -31,26 +31,33 @@ PROBE_SECONDS = 120
 
 @dataclass(frozen=True)
 class Quality:
-    """What is drawn; 0 shadow pixels and -1 samples leave what the model says, 0 faces leave all meshes whole."""
+    """What is drawn. 0 shadow pixels and slices, and -1 samples, leave what the model says.
 
-    faces: int = 0  # at most about so many a mesh
+    cell    above 0: drawn in layers (see `drawing`), moving meshes on a grid of so many pixels; a model that this cannot
+            draw is left to MuJoCo, which uses the rest
+    faces   at most about so many a mesh where MuJoCo draws; 0 leaves all meshes whole
+    slices  of round shapes where MuJoCo draws
+    """
+
+    cell: float = 0.0
+    faces: int = 0
+    slices: int = 0
     shadow_pixels: int = 0
     samples: int = -1
     shadows: bool = True
-    only_shadow: int = 0  # the one light of the scene whose shadow is drawn; 0: every light's (0 itself is the headlight)
     reflections: bool = True
 
 
 QUALITY = {
     ("metaworld", "exact"): Quality(),
-    ("metaworld", "near"): Quality(faces=1500, shadow_pixels=256),
+    ("metaworld", "near"): Quality(cell=0.9, faces=1500, shadow_pixels=256),
     ("metaworld", "fast"): Quality(faces=2000, samples=0, shadows=False, reflections=False),
     ("robodesk", "exact"): Quality(),
-    ("robodesk", "near"): Quality(faces=2000, shadow_pixels=512),
-    ("robodesk", "fast"): Quality(faces=1000, shadow_pixels=128, samples=0, only_shadow=3, reflections=False),
+    ("robodesk", "near"): Quality(cell=0.9, faces=2000, shadow_pixels=256),
+    ("robodesk", "fast"): Quality(cell=1.4, faces=1000, shadow_pixels=256, samples=0),
     ("dmc", "exact"): Quality(),
-    ("dmc", "near"): Quality(shadow_pixels=256),
-    ("dmc", "fast"): Quality(samples=0, shadows=False, reflections=False),
+    ("dmc", "near"): Quality(cell=0.9, shadow_pixels=256),
+    ("dmc", "fast"): Quality(slices=12, samples=0, shadows=False, reflections=False),
 }
 
 
@@ -105,18 +112,18 @@ def importing(package: str, command: str) -> Iterator[None]:
 
 
 class Renderer:
-    """Draws one model from one view; holds an OpenGL context from the first picture to `close`."""
+    """Draws one model from one view; holds OpenGL contexts from the first picture to `close`."""
 
     def __init__(self, model: Any, view: View, quality: Quality, size: int) -> None:
         self.model, self.view, self.quality, self.size = model, view, quality, size
-        self._drawing: Any = None
+        self._drawing: Any = None  # MuJoCo's
+        self._layers: Any = None  # ours
+        self._layered = quality.cell > 0
         self._checked = False
 
     def image(self, data: Any) -> np.ndarray:
         """The scene as uint8 [S, S, 3]."""
-        drawing = self._scene(data)
-        self._light(self.quality.shadows, self.quality.reflections)
-        picture = self._fit(drawing.render())
+        picture = self._fit(self._in_layers(data) if self._can_layer(data) else self._whole(data))
         if not self._checked and picture.std() == 0:
             raise NotUsable("OpenGL draws an empty picture on this machine; choose another MUJOCO_GL (egl, osmesa)")
         self._checked = True
@@ -133,40 +140,93 @@ class Renderer:
         drawing.disable_segmentation_rendering()
         scenery = [self.model.geom(name).id for name in self.view.scenery]
         empty = (numbers == -1) | ((kinds == mujoco.mjtObj.mjOBJ_GEOM) & np.isin(numbers, scenery))
-        return self._fit(np.repeat(np.uint8(255) * empty[..., None], 3, axis=2))[..., 0] > 127
+        mask = self._cut(np.repeat(np.uint8(255) * empty[..., None], 3, axis=2))
+        return self._fit(mask)[..., 0] > 127
 
     def close(self) -> None:
-        if self._drawing is not None:
-            self._drawing.close()
-            self._drawing = None
+        for opened in (self._drawing, self._layers):
+            if opened is not None:
+                opened.close()
+        self._drawing = self._layers = None
         OPEN.discard(self)
+
+    @property
+    def drawn(self) -> int:
+        """Pixels a side of the whole picture, of which the view may be a part."""
+        return self.view.draw_size or self.size
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """The part of it that is wanted: left, upper, right, lower."""
+        if self.view.crop is None:
+            return 0, 0, self.drawn, self.drawn
+        left, upper, right, lower = (round(side) for side in self.view.crop)
+        return left, upper, right, lower
+
+    def _whole(self, data: Any) -> np.ndarray:
+        drawing = self._scene(data)
+        self._light(self.quality.shadows, self.quality.reflections)
+        return self._cut(drawing.render())
+
+    def _in_layers(self, data: Any) -> np.ndarray:
+        return self._layers.image(data)  # type: ignore[no-any-return]
+
+    def _can_layer(self, data: Any) -> bool:
+        if self._layered and self._layers is None:
+            from coworld_bench.envs.drawing.layers import Layers
+            from coworld_bench.envs.drawing.parts import Unsupported
+
+            try:
+                self._layers = Layers(self.model, data, self._make_camera(), self.drawn, self.box, self.quality)
+            except Unsupported:
+                self._layered = False
+            except Exception as error:  # as in _open
+                raise opengl_missing(error) from error
+            else:
+                self._remember()
+        return self._layered
 
     def _scene(self, data: Any) -> Any:
         if self._drawing is None:
             self._drawing = self._open()
             self._camera = self._make_camera()
-            OPEN.add(self)
-            atexit.unregister(close_all)  # now it runs before the OpenGL that was loaded by now goes away
-            atexit.register(close_all)
+            self._remember()
         self._drawing.update_scene(data, self._camera)
         return self._drawing
+
+    def _remember(self) -> None:
+        OPEN.add(self)
+        atexit.unregister(close_all)  # now it runs before the OpenGL that was loaded by now goes away
+        atexit.register(close_all)
 
     def _open(self) -> Any:
         import mujoco
 
-        visual, drawn = self.model.vis, (self.view.draw_size or self.size)
-        if self.quality.shadow_pixels:
-            visual.quality.shadowsize = self.quality.shadow_pixels
-        if self.quality.samples >= 0:
-            visual.quality.offsamples = self.quality.samples
-        visual.global_.offwidth = visual.global_.offheight = drawn  # the buffer is cleared whole at every frame
         # One that is not yet open can be closed: without this, a failure writes a second, misleading error.
         drawing = type("Drawing", (mujoco.Renderer,), {"_gl_context": None, "_mjr_context": None})
-        with lighter_meshes(self.model, self.quality.faces):
+        with self._quality(), lighter_meshes(self.model, self.quality.faces):
             try:
-                return drawing(self.model, drawn, drawn)
+                return drawing(self.model, self.drawn, self.drawn)
             except Exception as error:  # AttributeError, FatalError, EGLError, ...: what is missing decides
                 raise opengl_missing(error) from error
+
+    @contextmanager
+    def _quality(self) -> Iterator[None]:
+        """Inside, the model asks for this quality; a context takes it over when it is made."""
+        wanted, quality, whole = self.quality, self.model.vis.quality, self.model.vis.global_
+        names = "shadowsize", "offsamples", "numslices", "numstacks"
+        before = [getattr(quality, name) for name in names], (whole.offwidth, whole.offheight)
+        quality.shadowsize = wanted.shadow_pixels or quality.shadowsize
+        quality.offsamples = wanted.samples if wanted.samples >= 0 else quality.offsamples
+        if wanted.slices:
+            quality.numslices, quality.numstacks = wanted.slices, wanted.slices // 2
+        whole.offwidth = whole.offheight = self.drawn  # the buffer is cleared whole at every frame
+        try:
+            yield
+        finally:
+            for name, value in zip(names, before[0], strict=True):
+                setattr(quality, name, value)
+            whole.offwidth, whole.offheight = before[1]
 
     def _make_camera(self) -> Any:
         if not isinstance(self.view.camera, FreeCamera):
@@ -184,19 +244,19 @@ class Renderer:
 
         self._drawing.scene.flags[mjtRndFlag.mjRND_SHADOW] = shadows
         self._drawing.scene.flags[mjtRndFlag.mjRND_REFLECTION] = reflections
-        if self.quality.only_shadow:
-            for number, light in enumerate(self._drawing.scene.lights[: self._drawing.scene.nlight]):
-                light.castshadow = light.castshadow and number == self.quality.only_shadow
+
+    def _cut(self, picture: np.ndarray) -> np.ndarray:
+        left, upper, right, lower = self.box
+        return picture[upper:lower, left:right]
 
     def _fit(self, picture: np.ndarray) -> np.ndarray:
-        if self.view.upside_down:
-            picture = picture[::-1]
-        if self.view.crop:
+        """The wanted box as it is observed."""
+        if picture.shape[:2] != (self.size, self.size):
             from PIL import Image
 
-            cut = Image.fromarray(picture).crop(self.view.crop)
-            picture = np.asarray(cut.resize((self.size, self.size), resample=Image.Resampling.LANCZOS))
-        return np.ascontiguousarray(picture)
+            reduced = Image.fromarray(picture).resize((self.size, self.size), resample=Image.Resampling.LANCZOS)
+            picture = np.asarray(reduced)
+        return np.ascontiguousarray(picture[::-1] if self.view.upside_down else picture)
 
 
 OPEN: weakref.WeakSet[Renderer] = weakref.WeakSet()

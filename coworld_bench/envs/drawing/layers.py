@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import mujoco
 import numpy as np
 from OpenGL import GL
 
@@ -18,6 +19,7 @@ from coworld_bench.envs.drawing import opengl, shaders
 from coworld_bench.envs.drawing.eyes import Camera, Lamps, mirrored, looking, zooms
 from coworld_bench.envs.drawing.opengl import Mesh
 from coworld_bench.envs.drawing.parts import Detail, looks, moving_bodies, parts_of
+from coworld_bench.envs.rendering import Quality
 
 STILL_SHADOW = 2048  # pixels a side of the shadows that are drawn once
 FLAT, CUBE, MOVING_SHADOWS, STILL_SHADOWS, MIRRORED, STILL, WHERE, DEPTHS, SHARES = range(9)  # texture units
@@ -51,27 +53,16 @@ class Layers:
     """Draws one model from one camera into a box (left, upper, right, lower) of a square picture of `size` pixels."""
 
     def __init__(
-        self,
-        model: Any,
-        data: Any,
-        camera: Any,
-        size: int,
-        box: tuple[int, int, int, int],
-        cell: float,
-        shadow_pixels: int,
-        samples: int,
-        shadows: bool = True,
-        reflections: bool = True,
+        self, model: Any, data: Any, camera: Any, size: int, box: tuple[int, int, int, int], quality: Quality
     ) -> None:
-        import mujoco
-
-        self._model, self._camera_name = model, camera
-        self._size, self._box, self._samples = size, box, samples
-        self._cell, self._pixels, self._shadows, self._reflections = cell, shadow_pixels, shadows, reflections
+        self._model, self._camera_name, self._size, self._box, self._quality = model, camera, size, box, quality
+        self._pixels = quality.shadow_pixels or STILL_SHADOW
         self._width, self._height = box[2] - box[0], box[3] - box[1]
         self._context = mujoco.gl_context.GLContext(size, size)
         self._context.make_current()
-        self._kept = GL.GL_TEXTURE_2D_MULTISAMPLE if samples > 1 else GL.GL_TEXTURE_2D
+        samples = quality.samples if quality.samples >= 0 else model.vis.quality.offsamples
+        self._samples = min(samples, GL.glGetIntegerv(GL.GL_MAX_COLOR_TEXTURE_SAMPLES))
+        self._kept = GL.GL_TEXTURE_2D_MULTISAMPLE if self._samples > 1 else GL.GL_TEXTURE_2D
         self._read = np.empty((self._height, self._width, 4), np.uint8)
         self._looks, self._looked = looks(model), b""
         self._made: list[Mesh] = []
@@ -111,8 +102,6 @@ class Layers:
     # What is made once, and again when the looks of the model change.
 
     def _prepare(self, data: Any) -> None:
-        import mujoco
-
         model = self._model
         scene = mujoco.MjvScene(model, maxgeom=10000)
         camera, number = self._scene_camera()
@@ -121,15 +110,15 @@ class Layers:
         )
         moves = moving_bodies(model)
         self._camera = Camera(model, scene, number, moves)
-        self._lamps = Lamps(model, self._camera, self._shadows)
+        self._lamps = Lamps(model, self._camera, self._quality.shadows)
         moves |= self._camera.moves
-        detail = Detail(self._camera.pose(data)[0], 2 * self._camera.slope / self._size, self._cell)
+        detail = Detail(self._camera.pose(data)[0], 2 * self._camera.slope / self._size, self._quality.cell)
         self._parts = parts_of(model, scene, moves, detail)
         self._looked, self._key = self._look(), b""
         self._rest = np.array([not part.moves for part in self._parts], bool)
         self._places = np.array([part.place for part in self._parts], int)
         self._mirror = next((index for index, part in enumerate(self._parts) if part.mirrors), -1)
-        if not self._reflections:
+        if not self._quality.reflections:
             self._mirror = -1
         self._skybox = next(iter(np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)), None)
         self._layout = shaders.Layout(self._lamps.count, self._lamps.shadows, len(self._parts), self._samples)
@@ -141,8 +130,6 @@ class Layers:
 
     def _scene_camera(self) -> tuple[Any, int | None]:
         """The camera for MuJoCo, and its number in the model."""
-        import mujoco
-
         if isinstance(self._camera_name, mujoco.MjvCamera):
             return self._camera_name, None
         camera, name = mujoco.MjvCamera(), self._camera_name

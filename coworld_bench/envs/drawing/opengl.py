@@ -1,10 +1,13 @@
-"""Thin helpers over OpenGL: programs, textures to draw into, buffers. All need a current context."""
+"""Thin helpers over OpenGL: programs, textures to draw into, buffers. All need a current context.
+
+MuJoCo is imported first: it tells PyOpenGL which platform to use."""
 
 from __future__ import annotations
 
 import ctypes
 from typing import Any
 
+import mujoco
 import numpy as np
 from OpenGL import GL
 
@@ -77,15 +80,13 @@ def target(colours: list[int], depths: int, samples: int = 0) -> int:
 
 def model_texture(model: Any, number: int) -> tuple[int, int]:
     """A texture of the model as MuJoCo uploads it; returns its kind (2D or cube) and its name."""
-    from mujoco import mjtTexture
-
     width, height, channels = (int(each[number]) for each in (model.tex_width, model.tex_height, model.tex_nchannel))
     first = int(model.tex_adr[number])
     pixels = np.ascontiguousarray(model.tex_data[first : first + width * height * channels])
     given = {3: GL.GL_RGB, 4: GL.GL_RGBA}[channels]
     made = int(GL.glGenTextures(1))
     GL.glPixelStorei(GL.GL_UNPACK_ALIGNMENT, 1)
-    if model.tex_type[number] == mjtTexture.mjTEXTURE_2D:
+    if model.tex_type[number] == mujoco.mjtTexture.mjTEXTURE_2D:
         kind, wrap = GL.GL_TEXTURE_2D, GL.GL_REPEAT
         GL.glBindTexture(kind, made)
         GL.glTexImage2D(kind, 0, given, width, height, 0, given, GL.GL_UNSIGNED_BYTE, pixels)
