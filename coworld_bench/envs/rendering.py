@@ -50,14 +50,14 @@ class Quality:
 
 QUALITY = {
     ("metaworld", "exact"): Quality(),
-    ("metaworld", "near"): Quality(cell=0.9, faces=1500, shadow_pixels=256),
+    ("metaworld", "near"): Quality(cell=0.5, faces=1500, shadow_pixels=256),
     ("metaworld", "fast"): Quality(faces=2000, samples=0, shadows=False, reflections=False),
     ("robodesk", "exact"): Quality(),
-    ("robodesk", "near"): Quality(cell=0.9, faces=2000, shadow_pixels=256),
-    ("robodesk", "fast"): Quality(cell=1.4, faces=1000, shadow_pixels=256, samples=0),
+    ("robodesk", "near"): Quality(cell=0.7, faces=2000, shadow_pixels=256),
+    ("robodesk", "fast"): Quality(cell=1.1, faces=1000, shadow_pixels=128, samples=0),
     ("dmc", "exact"): Quality(),
     ("dmc", "near"): Quality(cell=0.9, shadow_pixels=256),
-    ("dmc", "fast"): Quality(slices=12, samples=0, shadows=False, reflections=False),
+    ("dmc", "fast"): Quality(slices=16, samples=0, shadows=False, reflections=False),
 }
 
 

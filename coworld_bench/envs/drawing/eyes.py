@@ -130,7 +130,7 @@ class Lamps:
 
 
 def zooms(eyes: np.ndarray, centres: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """Scale (x, y) and offset (x, y) that fill each light's picture with balls; eyes [S, 4, 4], centres [N, 3] -> [S, 4]."""
+    """Scale (x, y) and offset (x, y) that fill each light's picture with balls; eyes [S, 4, 4], centres [N, 3]."""
     seen = centres @ eyes[:, :3, :3].transpose(0, 2, 1) + eyes[:, None, :3, 3]  # [S, N, 3]
     depth = centres @ eyes[:, 3, :3].T + eyes[:, 3, 3]  # [N, S]
     depth = depth.T[..., None]  # [S, N, 1]

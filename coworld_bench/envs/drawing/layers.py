@@ -8,7 +8,7 @@ that no joint moves. Before a camera that moves, nothing stands still but the sk
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import mujoco
@@ -16,9 +16,10 @@ import numpy as np
 from OpenGL import GL
 
 from coworld_bench.envs.drawing import opengl, shaders
-from coworld_bench.envs.drawing.eyes import Camera, Lamps, mirrored, looking, zooms
+from coworld_bench.envs.drawing.eyes import Camera, Lamps, looking, mirrored, zooms
 from coworld_bench.envs.drawing.opengl import Mesh
 from coworld_bench.envs.drawing.parts import Detail, looks, moving_bodies, parts_of
+from coworld_bench.envs.drawing.shapes import Shape
 from coworld_bench.envs.rendering import Quality
 
 STILL_SHADOW = 2048  # pixels a side of the shadows that are drawn once
@@ -28,6 +29,9 @@ UNITS = {
     "flat_texture": FLAT, "cube_texture": CUBE, "moving_shadows": MOVING_SHADOWS, "still_shadows": STILL_SHADOWS,
     "mirrored": MIRRORED, "still": STILL, "where": WHERE, "depths": DEPTHS,
 }  # fmt: skip
+
+
+Group = tuple[Mesh, int, int]  # and its texture's kind and name
 
 
 class Program:
@@ -52,6 +56,18 @@ class Program:
 class Layers:
     """Draws one model from one camera into a box (left, upper, right, lower) of a square picture of `size` pixels."""
 
+    _key: bytes
+    _shadow_program: Program
+    _surface: Program
+    _compose: Program
+    _moving: list[Group]
+    _casters: Mesh | None
+    _mirror_seen: bool
+    _target: int
+    _final: int
+    _moving_target: int
+    _middles: np.ndarray
+
     def __init__(
         self, model: Any, data: Any, camera: Any, size: int, box: tuple[int, int, int, int], quality: Quality
     ) -> None:
@@ -66,6 +82,8 @@ class Layers:
         self._read = np.empty((self._height, self._width, 4), np.uint8)
         self._looks, self._looked = looks(model), b""
         self._made: list[Mesh] = []
+        self._layout = shaders.Layout(0, 0, 0, 0)  # that of no model
+        self._simpler: dict[tuple[int, float], Shape] = {}
         self._textures: dict[int, tuple[int, int]] = {}
         self._square = Mesh(np.array([[-1, -1], [3, -1], [-1, 3]]), np.arange(3), (2,))
         self._block = GL.glGenBuffers(1)
@@ -105,14 +123,16 @@ class Layers:
         model = self._model
         scene = mujoco.MjvScene(model, maxgeom=10000)
         camera, number = self._scene_camera()
-        mujoco.mjv_updateScene(
-            model, data, mujoco.MjvOption(), None, camera, mujoco.mjtCatBit.mjCAT_ALL.value, scene
-        )
+        mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, camera, mujoco.mjtCatBit.mjCAT_ALL.value, scene)
         moves = moving_bodies(model)
         self._camera = Camera(model, scene, number, moves)
         self._lamps = Lamps(model, self._camera, self._quality.shadows)
         moves |= self._camera.moves
-        detail = Detail(self._camera.pose(data)[0], 2 * self._camera.slope / self._size, self._quality.cell)
+        usual = mujoco.MjData(model)
+        mujoco.mj_kinematics(model, usual)
+        mujoco.mj_camlight(model, usual)
+        far = np.linalg.norm(self._camera.pose(usual)[0] - model.stat.center)
+        detail = Detail(float(2 * self._camera.slope / self._size * far), self._quality.cell, self._simpler)
         self._parts = parts_of(model, scene, moves, detail)
         self._looked, self._key = self._look(), b""
         self._rest = np.array([not part.moves for part in self._parts], bool)
@@ -120,13 +140,14 @@ class Layers:
         self._mirror = next((index for index, part in enumerate(self._parts) if part.mirrors), -1)
         if not self._quality.reflections:
             self._mirror = -1
-        self._skybox = next(iter(np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)), None)
-        self._layout = shaders.Layout(self._lamps.count, self._lamps.shadows, len(self._parts), self._samples)
-        self._values = np.zeros(self._layout.floats, np.float32)
+        self._skybox = next((int(n) for n in np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)), None)
         self._measure_casters()
         self._make_groups()
-        self._make_programs()
-        self._make_targets()
+        layout = shaders.Layout(self._lamps.count, self._lamps.shadows, len(self._parts), self._samples)
+        if layout != self._layout:
+            self._layout, self._values = layout, np.zeros(layout.floats, np.float32)
+            self._make_programs()
+            self._make_targets()
 
     def _scene_camera(self) -> tuple[Any, int | None]:
         """The camera for MuJoCo, and its number in the model."""
@@ -140,13 +161,13 @@ class Layers:
     def _measure_casters(self) -> None:
         """Balls about the moving parts that cast shadows."""
         self._casting = [i for i, part in enumerate(self._parts) if part.casts and not self._rest[i]]
-        self._middles, radii = [], []
+        middles, radii = [], []
         for index in self._casting:
             corners = self._parts[index].shape.positions
             middle = (corners.min(0) + corners.max(0)) / 2
-            self._middles.append(middle)
+            middles.append(middle)
             radii.append(np.linalg.norm(corners - middle, axis=-1).max())
-        self._middles, self._radii = np.array(self._middles), np.array(radii)
+        self._middles, self._radii = np.array(middles), np.array(radii)
 
     def _make_groups(self) -> None:
         for mesh in self._made:
@@ -160,8 +181,11 @@ class Layers:
         self._clear = [(self._mesh([i]), *self._paint([i]), self._parts[i].rgba[3], i) for i in indices if not opaque[i]]
         self._casters = self._outline(self._casting)
         self._still_casters = self._outline(i for i in indices if self._parts[i].casts and self._rest[i])
-        self._made = [group[0] for name in ("_still", "_moving", "_still_image", "_moving_image", "_clear")
-                      for group in getattr(self, name)] + [m for m in (self._casters, self._still_casters) if m]
+        self._made = [
+            group[0]
+            for name in ("_still", "_moving", "_still_image", "_moving_image", "_clear")
+            for group in getattr(self, name)
+        ] + [m for m in (self._casters, self._still_casters) if m]
 
     def _groups(self, indices: Iterable[int], coarse: bool = False) -> list[tuple[Mesh, int, int]]:
         """A mesh for each texture: the mesh, the texture's kind and name."""
@@ -231,7 +255,6 @@ class Layers:
         self._image_target = self._canvas_target()
         self._final, _ = self._flat_target()
         self._final_image, seen = self._flat_target()
-        self._bind({STILL: still, WHERE: where, DEPTHS: depths} | {SHARES + s: share for s, share in enumerate(shares)}, self._kept)
         units = {MIRRORED: seen}
         if lights:
             moving = opengl.shadow_texture(self._pixels * lights, self._pixels)
@@ -239,6 +262,8 @@ class Layers:
             self._moving_target, self._resting_target = opengl.target([], moving), opengl.target([], resting)
             units |= {MOVING_SHADOWS: moving, STILL_SHADOWS: resting}
         self._bind(units)
+        kept = {STILL: still, WHERE: where, DEPTHS: depths} | {SHARES + s: share for s, share in enumerate(shares)}
+        self._bind(kept, self._kept)
         GL.glBindBuffer(GL.GL_UNIFORM_BUFFER, self._block)
         GL.glBufferData(GL.GL_UNIFORM_BUFFER, self._values.nbytes, None, GL.GL_STREAM_DRAW)
         GL.glBindBufferBase(GL.GL_UNIFORM_BUFFER, 0, self._block)
@@ -270,8 +295,11 @@ class Layers:
         if self._mirror >= 0:
             mirror, reflectance = self._mirror_plane(poses), self._parts[self._mirror].reflectance
         eyes, lamps = self._lamps.eyes(data), self._lamps.rows(data, forward)
-        middles = np.einsum("nij,nj->ni", poses[self._casting, :, :3], self._middles) + poses[self._casting, :, 3] \
-            if self._casting else np.zeros((1, 3))
+        middles = (
+            np.einsum("nij,nj->ni", poses[self._casting, :, :3], self._middles) + poses[self._casting, :, 3]
+            if self._casting
+            else np.zeros((1, 3))
+        )
         zoom = zooms(eyes, middles, self._radii if self._casting else np.zeros(1))
         blocks = [view.T, (view @ mirrored(mirror[:3], mirror[3])).T, (*place, reflectance), mirror]
         blocks += [eyes.transpose(0, 2, 1), zoom] if self._layout.shadows else [np.zeros(20)]
@@ -306,7 +334,7 @@ class Layers:
             self._draw_shadows(self._still_shadow_program, self._resting_target, STILL_SHADOW, self._still_casters)
         self._begin(self._still_target)
         if self._skybox is not None:
-            self._draw_sky()
+            self._draw_sky(self._skybox)
         for group in self._still:
             self._draw(group, self._still_surface)
         self._mirror_seen = self._mirror >= 0 and (not self._rest[self._mirror] or self._mirror_shows())
@@ -322,7 +350,7 @@ class Layers:
         self._flatten(self._still_target, self._final)
         return bool(self._pixels_of(self._final)[..., 3].any())
 
-    def _draw_sky(self) -> None:
+    def _draw_sky(self, skybox: int) -> None:
         forward, up = self._axes
         right = np.cross(forward, up)
         slope, side = self._camera.slope, self._size
@@ -332,11 +360,11 @@ class Layers:
         rays = np.stack([across * 2 / side, upwards * 2 / side, corner], -1)
         GL.glUseProgram(self._sky.number)
         GL.glUniformMatrix3fv(self._sky.place("rays"), 1, True, np.ascontiguousarray(rays, np.float32))
-        if self._skybox not in self._textures:
+        if skybox not in self._textures:
             GL.glActiveTexture(GL.GL_TEXTURE0 + CUBE)
-            self._textures[self._skybox] = opengl.model_texture(self._model, self._skybox)
+            self._textures[skybox] = opengl.model_texture(self._model, skybox)
         GL.glActiveTexture(GL.GL_TEXTURE0 + CUBE)
-        GL.glBindTexture(GL.GL_TEXTURE_CUBE_MAP, self._textures[self._skybox][1])
+        GL.glBindTexture(GL.GL_TEXTURE_CUBE_MAP, self._textures[skybox][1])
         GL.glUniform1i(self._sky.place("kind"), 2)
         GL.glDepthMask(False)
         GL.glDisable(GL.GL_DEPTH_TEST)

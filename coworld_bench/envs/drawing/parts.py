@@ -68,16 +68,12 @@ def looks(model: Any) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class Detail:
-    """How finely parts are cut that are drawn at every frame. `slope`: a pixel's width over its distance;
-    `cell`: of the grid on which meshes are simplified, pixels."""
+    """How finely parts are cut that are drawn at every frame. `pixel`: the width of one in the middle of the scene, metres;
+    `cell`: of the grid on which meshes are simplified, pixels. The same for every state, so that pictures are."""
 
-    eye: np.ndarray
-    slope: float
+    pixel: float
     cell: float
-
-    def pixel(self, place: np.ndarray) -> float:
-        """The width of a pixel there, metres."""
-        return float(self.slope * np.linalg.norm(place - self.eye))
+    kept: dict[tuple[int, float], Shape]  # what was simplified before
 
 
 def parts_of(model: Any, scene: Any, moves: np.ndarray, detail: Detail) -> list[Part]:
@@ -101,8 +97,8 @@ def part_of(model: Any, geom: Any, moves: np.ndarray, detail: Detail) -> Part:
     body = (model.geom_bodyid if is_geom else model.site_bodyid)[geom.objid]
     texture = int(model.mat_texid[geom.matid, mujoco.mjtTextureRole.mjTEXROLE_RGB]) if geom.matid >= 0 else -1
     flat = texture >= 0 and (bool(geom.texcoord) or model.tex_type[texture] == mujoco.mjtTexture.mjTEXTURE_2D)
-    pixel = detail.pixel(geom.pos) if moves[body] else 0.0
-    shape, coarse = (shape_of(model, geom, pixel * times, detail.cell) for times in (1.0, COARSER))
+    pixel = detail.pixel if moves[body] else 0.0
+    shape, coarse = (shape_of(model, geom, pixel * times, detail) for times in (1.0, COARSER))
     if texture >= 0 and not geom.texcoord:
         shape = replace(shape, coords=texture_coords(model, geom, shape.coords, flat))
     rgba = np.array(geom.rgba, np.float64)
@@ -123,15 +119,14 @@ def part_of(model: Any, geom: Any, moves: np.ndarray, detail: Detail) -> Part:
     )
 
 
-def shape_of(model: Any, geom: Any, pixel: float, cell: float) -> Shape:
+def shape_of(model: Any, geom: Any, pixel: float, detail: Detail) -> Shape:
     """A geom's shape where pixels are so wide, metres; 0: as MuJoCo draws it."""
     from mujoco import mjtGeom
 
     size, quads = np.array(geom.size, np.float64), model.vis.quality.numquads
     slices, stacks = roundness(model, size[:2].max(), pixel)
     if geom.type == mjtGeom.mjGEOM_MESH and geom.dataid >= 0 and geom.dataid % 2 == 0:
-        whole = shapes.mesh(model, geom.dataid // 2)
-        return whole if geom.texcoord or not pixel * cell else simpler(whole, pixel * cell)
+        return mesh_of(model, geom, pixel * detail.cell, detail.kept)
     if geom.type in (mjtGeom.mjGEOM_SPHERE, mjtGeom.mjGEOM_ELLIPSOID):
         return shapes.ball(slices, stacks).scaled(size)
     if geom.type == mjtGeom.mjGEOM_CAPSULE:
@@ -144,6 +139,16 @@ def shape_of(model: Any, geom: Any, pixel: float, cell: float) -> Shape:
         spacing = model.geom_size[geom.objid, 2]
         return shapes.plane(shapes.grid_lines(size[0], spacing), shapes.grid_lines(size[1], spacing))
     raise Unsupported(f"a geom of type {geom.type}, data {geom.dataid}, size {size}")
+
+
+def mesh_of(model: Any, geom: Any, cell: float, kept: dict[tuple[int, float], Shape]) -> Shape:
+    """A mesh on a grid of `cell` metres; whole where that is 0 or it has texture coordinates, which would be lost."""
+    if geom.texcoord or not cell:
+        return shapes.mesh(model, geom.dataid // 2)
+    key = geom.dataid // 2, cell
+    if key not in kept:
+        kept[key] = simpler(shapes.mesh(model, key[0]), cell)
+    return kept[key]
 
 
 def roundness(model: Any, radius: float, pixel: float) -> tuple[int, int]:

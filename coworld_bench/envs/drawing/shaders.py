@@ -124,9 +124,7 @@ def surface_vertex(layout: Layout, shadowed: bool, mirrored: bool) -> str:
     eye = int(mirrored)
     head = "head.xyz - 2.0 * (dot(head.xyz, mirror.xyz) - mirror.w) * mirror.xyz" if mirrored else "head.xyz"
     outs = "".join(f"out vec3 lit{s};\n" for s in range(layout.shadows)) if shadowed else ""
-    lines = "".join(
-        f"    lit{s} = clamp(from_light({s}, world, n, to_eye), 0.0, 1.0);\n" for s in range(layout.shadows)
-    )
+    lines = "".join(f"    lit{s} = clamp(from_light({s}, world, n, to_eye), 0.0, 1.0);\n" for s in range(layout.shadows))
     first = layout.shadows if shadowed else 0
     return (
         header(layout)
@@ -186,9 +184,7 @@ def inputs(layout: Layout, shadowed: bool) -> str:
 def surface_fragment(layout: Layout, still: bool) -> str:
     """The colour of what moves. `still`: shadows of what stands still fall on it too."""
     flag = "true" if still else "false"
-    lights = "".join(
-        f"    colour += seen({s}, world, {flag}, true) * lit{s};\n" for s in range(layout.shadows)
-    )
+    lights = "".join(f"    colour += seen({s}, world, {flag}, true) * lit{s};\n" for s in range(layout.shadows))
     return (
         header(layout)
         + LOOKUP
@@ -231,8 +227,7 @@ def still_fragment(layout: Layout) -> str:
     """What stands still, taken apart: colour without the lights that cast shadows, position, and their shares."""
     outs = "".join(f"out vec4 share{s};\n" for s in range(layout.shadows))
     shares = "".join(
-        f"    share{s} = vec4(paint * seen({s}, world, true, false) * lit{s}, 1.0);\n"
-        for s in range(layout.shadows)
+        f"    share{s} = vec4(paint * seen({s}, world, true, false) * lit{s}, 1.0);\n" for s in range(layout.shadows)
     )
     return (
         header(layout)

@@ -31,8 +31,12 @@ def joined(shapes: list[Shape]) -> Shape:
     """Several shapes as one."""
     first = np.cumsum([0, *(len(shape.positions) for shape in shapes)])
     faces = [shape.faces + start for shape, start in zip(shapes, first, strict=False)]
-    columns = zip(*((shape.positions, shape.normals, shape.coords) for shape in shapes), strict=True)
-    return Shape(*map(np.concatenate, columns), np.concatenate(faces))
+    return Shape(
+        np.concatenate([shape.positions for shape in shapes]),
+        np.concatenate([shape.normals for shape in shapes]),
+        np.concatenate([shape.coords for shape in shapes]),
+        np.concatenate(faces),
+    )
 
 
 def sheet(positions: np.ndarray, normals: np.ndarray) -> Shape:
@@ -84,7 +88,12 @@ def capsule(slices: int, stacks: int, size: np.ndarray) -> Shape:
     bottom = around(slices, np.cos(tilt[::-1]), -np.sin(tilt[::-1]))
     radius, half = size[0], size[2]
     ends = [
-        Shape(end.positions * radius + (0, 0, side * half), end.normals, end.coords + (0, 0, side), end.faces)
+        Shape(
+            end.positions * radius + np.array([0, 0, side * half]),
+            end.normals,
+            end.coords + np.array([0, 0, side]),
+            end.faces,
+        )
         for end, side in ((top, 1), (bottom, -1))
     ]
     return joined([tube(slices, max(stacks // 4, 1)).scaled(size), *ends])
@@ -111,7 +120,7 @@ def box(quads: int) -> Shape:
     ]  # fmt: skip
     sides = []
     for turn in turns:
-        positions, normals = (top.positions + (0, 0, 1)) @ np.array(turn).T, top.normals @ np.array(turn).T
+        positions, normals = (top.positions + np.array([0, 0, 1])) @ np.array(turn).T, top.normals @ np.array(turn).T
         sides.append(Shape(positions, normals, positions, top.faces))
     return joined(sides)
 

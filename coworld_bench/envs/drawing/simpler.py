@@ -47,7 +47,7 @@ def best_places(clusters: np.ndarray, corners: np.ndarray, unit: np.ndarray, are
 def blended_normals(
     shape: Shape, clusters: np.ndarray, area: np.ndarray, places: np.ndarray, faces: np.ndarray
 ) -> np.ndarray:
-    """Normals of the faces' corners, [F, 3, 3]: the means of a cluster's old normals, those near the face's counting most."""
+    """Normals of the faces' corners, [F, 3, 3]: means of a cluster's old normals, those near the face's counting most."""
     old = shape.normals[shape.faces].reshape(-1, 3)
     outer = ((np.repeat(area, 3) + 1e-15)[:, None, None] * old[:, :, None] * old[:, None, :]).reshape(-1, 9)
     moments = summed(clusters, outer, len(places)).reshape(-1, 3, 3)
