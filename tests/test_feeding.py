@@ -57,6 +57,7 @@ def test_shapes_are_time_first_and_a_cpu_gathers() -> None:
     assert image.shape[:2] == action.shape[:2] == reward.shape == (6, 4) and image.dtype == torch.uint8
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("faster", FASTER)
 def test_on_cuda_batches_are_the_oracles(faster: Callable[[BatchStream, torch.device], Feed]) -> None:
