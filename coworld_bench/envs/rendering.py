@@ -50,7 +50,7 @@ class Quality:
 
 QUALITY = {
     ("metaworld", "exact"): Quality(),
-    ("metaworld", "near"): Quality(cell=0.5, faces=1500, shadow_pixels=256),
+    ("metaworld", "near"): Quality(cell=0.4, faces=1500, shadow_pixels=256),
     ("metaworld", "fast"): Quality(faces=2000, samples=0, shadows=False, reflections=False),
     ("robodesk", "exact"): Quality(),
     ("robodesk", "near"): Quality(cell=0.7, faces=2000, shadow_pixels=256),
