@@ -194,6 +194,8 @@ class Carry(NamedTuple):
 class DreamerAgent:
     """A world model and an actor-critic with their optimisers, counters and random stream."""
 
+    value_counts_arrival = True
+
     def __init__(
         self, config: Config, spec: AgentSpec, seed: int, device: str | torch.device = "cpu", role: str = ""
     ) -> None:

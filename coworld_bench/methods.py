@@ -30,10 +30,17 @@ PACKAGED = {"coworld": "coworld_bench.coworld"}  # the method the project is nam
 
 
 class Policy(Protocol):
-    """What the evaluator drives. The carry is the policy's own; `generator` is the only randomness it may use."""
+    """What the evaluator drives. The carry is the policy's own; `generator` is the only randomness it may use.
+
+    `value` is the critic's of the row just observed, or None where there is no critic. `value_counts_arrival` says whether
+    it counts the reward received on arriving at that row, as a value of states does and a Q function of the action to come
+    does not."""
 
     @property
     def device(self) -> Any: ...
+
+    @property
+    def value_counts_arrival(self) -> bool: ...
 
     def initial(self, batch: int = 1) -> Any: ...
 
