@@ -5,8 +5,8 @@
 over randomly shifted stacks of pictures. There is no critic, and rewards are never looked at.
 
 Under preset paper the network is DrQ's for 64 pixels, for 300,000 updates (the paper's budget of the model-free methods; it
-has no row of BC). Quick and smoke use the world models' patch encoder on every picture of the stack: the convolutions alone
-take seconds an update on a CPU core.
+has no row of BC). Quick and smoke use the world models' patch encoder on every picture of the stack: for a batch of 128 the
+convolutions alone take 0.3 s a pass with its gradient on a CPU core, a whole update with patches 0.04 s.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ over 31 actions at s: 10 uniform ones, the data's, 10 of the policy at s and 10 
 and without a gradient). This is the variant without importance weights and without a Lagrange multiplier. The actor's loss
 is -mean min_j Q_j(s, a), a = noisy π(s). All 31 actions, the data's included, go through both critics in one pass.
 
-w is 10 (V-D4RL's README); under quick, whose updates are few, it is 1 (V-D4RL's configuration). Budget, networks and encoder
-as in `drq_bc`; actor and critics under quick are smaller still, for these are evaluated 31 times.
+w is 10 (V-D4RL's README); under quick, whose updates are few, it is 1 (V-D4RL's configuration). Budget, networks and
+encoder are as in `drq_bc`; actor and critics under quick are smaller still, for these are evaluated 31 times.
 """
 
 from __future__ import annotations
