@@ -58,7 +58,15 @@ def test_the_command_prints_and_stores_a_table(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    "wrong", [["bench", "rendr"], ["bench", "data", "--sizes", "S"], ["bench", "train", "--sizes", "Z"]]
+    "wrong",
+    [
+        ["bench", "rendr"],
+        ["bench", "data", "--sizes", "S"],
+        ["bench", "data", "--peer", "anywhere"],
+        ["bench", "train", "--sizes", "Z"],
+        ["bench", "train", "--arms", "fats"],
+        ["bench", "train", "--arms", "peer"],
+    ],
 )
 def test_wrong_benchmarks_are_refused(wrong: list[str], tmp_path: Path) -> None:
     assert main([*wrong, "--out", str(tmp_path)]) == 2
