@@ -17,7 +17,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
-import yaml  # zarr requires it, by way of donfig
+import yaml
 
 from coworld_bench.config import Config
 from coworld_bench.data.memory import Batch

@@ -32,6 +32,7 @@ class ReleasedUpdate:
         ]
 
     def __call__(self, batch: Batch) -> None:
+        self.agent.model.requires_grad_(True)
         image, action, reward = self.preprocess(batch)
         embed = self.encode(self.agent, image)
         with torch.no_grad():
@@ -107,6 +108,7 @@ class ReleasedUpdate:
 
     def behave(self, posts: Row) -> None:
         config, behaviour = self.agent.config.behaviour, self.behaviour
+        self.agent.model.requires_grad_(False)
         state = {name: part.flatten(0, 1) for name, part in posts.items()}
         features, actions = state["deter"].new_empty(0), state["deter"].new_empty(0)
         for _ in range(config.horizon):
