@@ -133,12 +133,13 @@ class EvaluationConfig(Settings):
 
 
 class ComputeConfig(Settings):
-    """How the same mathematics is computed. At its defaults it is no part of what names a run."""
+    """How the same mathematics is computed. At its defaults it is no part of what names a run; `memory` never is."""
 
     plain: bool = False  # simple loops differentiated by autograd: the slow oracle of the fast code
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of convolutions and heads; auto: bfloat16 on CUDA
     compile: bool = False  # fuse elementwise work with torch.compile; pays on CUDA, needs a compiler
     graph: bool = True  # on CUDA, replay a whole update as one CUDA graph
+    memory: Literal["auto", "ram", "packed"] = "auto"  # where a dataset's pictures lie; batches are the same
 
 
 class Config(Settings):
@@ -154,12 +155,14 @@ class Config(Settings):
     compute: ComputeConfig = ComputeConfig()
 
     def identity(self) -> dict[str, Any]:
-        """The settings that name a run: all, but those that came later only where they were changed: `compute`,
-        `online.workers`, and the options of the environment that `env` names in full beside them."""
+        """The settings that name a run: all but `compute.memory`, which changes no number, and those that came later only
+        where they were changed: `compute`, `online.workers`, and the options of the environment that `env` names in full
+        beside them."""
         named = self.to_dict()
         for name in ("rewards", "sparse", "action_noise", "background"):
             del named["env"][name]
-        if self.compute == ComputeConfig():
+        del named["compute"]["memory"]
+        if self.compute == ComputeConfig(memory=self.compute.memory):
             del named["compute"]
         if self.online.workers <= 1:
             del named["online"]["workers"]

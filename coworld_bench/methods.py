@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from coworld_bench.config import Config, Settings, merge
-from coworld_bench.data.memory import EpisodeMemory
+from coworld_bench.data.memory import Memory
 from coworld_bench.errors import UsageError, unknown
 from coworld_bench.files import digest_of
 from coworld_bench.online import SourceAgent
@@ -73,7 +73,7 @@ class Job:
 
     config: Config
     target: Domain
-    data: EpisodeMemory
+    data: Memory
     sources: tuple[SourceAgent, ...]
     seed: int
     device: str

@@ -95,7 +95,7 @@ class Run:
     def _job(self) -> Job:
         sources = tuple(source.open(self.data) for source in self.planned.source_specs())
         domain: Domain = self.resolved.dataset.domain
-        memory = self.resolved.dataset.load()
+        memory = self.resolved.dataset.load(self.config.compute.memory)
         seed = self.planned.spec.seed
         return Job(self.config, domain, memory, sources, seed, self.device, self.folder / "scratch")
 

@@ -73,6 +73,6 @@ def test_wrong_benchmarks_are_refused(wrong: list[str], tmp_path: Path) -> None:
 
 
 def test_a_released_batch_has_the_shapes_of_ours() -> None:
-    episodes = data.as_dictionary([data.random_episode(seed) for seed in range(2)])
+    episodes = data.as_dictionary([data.drawn_episode(seed) for seed in range(2)])
     batch = data.released_batch(episodes, 3, 5)
     assert batch["image"].shape == (3, 5, 64, 64, 3) and batch["action"].shape == (3, 5, 4)

@@ -85,6 +85,14 @@ def test_the_number_of_evaluating_processes_changes_no_score_and_no_name(data: P
     assert again[0] == again[1]
 
 
+@pytest.mark.parametrize("method", ["offline_dv2", "coworld"])
+def test_where_pictures_lie_changes_no_score_and_no_name(method: str, data: Path, tmp_path: Path) -> None:
+    kinds = [spec(method, options={"compute.memory": kind}) for kind in ("ram", "packed")]
+    ram, packed = (train(kind, data=data, runs=tmp_path / kind.options["compute.memory"]) for kind in kinds)
+    assert packed["run"] == ram["run"] == spec(method).resolve(data).id
+    assert packed["evaluations"] == ram["evaluations"] and packed["diagnostics"] == ram["diagnostics"]
+
+
 def test_a_result_explains_itself(data: Path, tmp_path: Path) -> None:
     result = train(spec("coworld"), data=data, runs=tmp_path)
     dataset = open_dataset("toy/point/medium-replay-smoke", data)

@@ -33,7 +33,8 @@ def draw_axis(axis: str, rows: list[dict[str, Any]], folder: Path) -> list[Path]
 
 def draw_memory(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
     points = [row for row in rows if row["axis"] == "episodes"]
-    values, series = [row["value"] for row in points], {"resident": [row["memory_mb"] for row in points]}
+    values, kinds = [row["value"] for row in points], {"decoded": "memory_mb", "packed on disk": "packed_mb"}
+    series = {label: [row[name] for row in points] for label, name in kinds.items()}
     limit = {"the pixels themselves": [row["pixels_mb"] for row in points]}
     return chart("growth-memory", "episodes of 251 rows", "MB", values, series, limit, folder)
 
