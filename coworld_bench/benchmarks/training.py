@@ -60,7 +60,8 @@ def measure(sizes: list[str] | None = None, arms: list[str] | None = None, repea
         "released: the released code's structure, written anew; it has Gaussian latents and convolutions only.",
         f"Medians of {repeats} rounds in which the arms take turns, one thread; ratio: the first arm's CPU time over this.",
         f"Peak: a 1,024-wide fp32 matrix product reaches {peak:.0f} GFLOP per CPU second here.",
-        "Launches and synchronisations: operations dispatched that would be kernels on a GPU, or make the host wait.",
+        "Launches and synchronisations: operations dispatched that would be kernels on a GPU, or make the host wait;",
+        "compiled: library kernels, and every loop nest that torch.compile wrote for this CPU (a GPU's code may differ).",
     ]
     return {"rows": rows, "notes": notes}
 
