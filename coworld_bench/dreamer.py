@@ -24,6 +24,7 @@ from coworld_bench.config import Config, ModelConfig
 from coworld_bench.data.memory import Batch
 from coworld_bench.errors import UsageError
 from coworld_bench.feeding import Drawn, on_device
+from coworld_bench.fusing import made
 from coworld_bench.losses import discount_weights, lambda_returns, squared_error, truncated_normal, truncated_sample
 from coworld_bench.nets import Precision, image_decoder, image_encoder, mlp
 from coworld_bench.replay import Replay
@@ -126,12 +127,16 @@ class WorldModel(nn.Module):
 
     def terms(self, rows: Rows, seen: Seen, member: Tensor | None) -> dict[str, Tensor]:
         """The world model's loss (Eq. 2) by name, each a mean over time and batch."""
-        config, feature = self.config, seen.state.feature
+        config, feature, fuse = self.config, seen.state.feature, self.rssm.latents.made
         with self.precision():
             image = self.decoder.loss(feature.flatten(0, 1), seen.pixels)
-        reward = squared_error(self.predict_reward(feature), rows.reward).mean()
-        kl = self.rssm.kl_loss(seen.statistics, seen.state.deter, config.kl_balance, config.free_nats, member)
+        reward = fuse(WorldModel.reward_loss)(self, feature, rows.reward)
+        kl = fuse(Rssm.kl_loss)(self.rssm, seen.statistics, seen.state.deter, config.kl_balance, config.free_nats, member)
         return {"image": image, "reward": config.reward_loss * reward, "kl": config.kl_scale * kl}
+
+    def reward_loss(self, feature: Tensor, reward: Tensor) -> Tensor:
+        """The head's squared error, a mean over time and batch."""
+        return squared_error(self.predict_reward(feature), reward).mean()
 
 
 class ActorCritic(nn.Module):
@@ -209,6 +214,10 @@ class DreamerAgent:
         self.replay = Replay(self.device, self.generator, config.compute.graph)
         self.model_updates = self.behaviour_updates = 0
         self.reset_optimisers()
+
+    def made(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, compiled where the settings say so."""
+        return made(function, self.config.compute.compile)
 
     def reset_optimisers(self) -> None:
         """Fresh Adam states and a fresh count of the slow critic's copies."""
@@ -345,9 +354,10 @@ class DreamerAgent:
         """The rollout first, unrecorded; then the actor on all its states at once, and the dynamics' own backward pass."""
         rssm, behaviour = self.model.rssm, self.behaviour
         dynamics = rssm.dynamics(members)
-        rollout = roll_out(dynamics, *starts, noise, lambda row, feature: behaviour.draw(feature, uniform[row]))
+        draw, sample = self.made(ActorCritic.draw), self.made(ActorCritic.sample)
+        rollout = roll_out(dynamics, *starts, noise, lambda row, feature: draw(behaviour, feature, uniform[row]))
         acted_on = State(rollout.deter[:-1], rollout.stoch[:-1]).feature
-        action, entropy = behaviour.sample(acted_on, uniform)
+        action, entropy = sample(behaviour, acted_on, uniform)
         deter, stoch = ImagineScan.apply(action, dynamics, rollout)
         return Imagined(State(deter, stoch).feature, deter, entropy)
 
@@ -358,7 +368,7 @@ class DreamerAgent:
             reward = reward - penalty(imagined.deter[:-1].flatten(0, 1)).view_as(reward)
         next_value = self.behaviour.slow_value(imagined.feature[1:])
         config = self.config.behaviour
-        return lambda_returns(reward, next_value, config.discount, config.trace), reward
+        return self.made(lambda_returns)(reward, next_value, config.discount, config.trace), reward
 
     def _actor_loss(self, returns: Tensor, entropy: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
         """-mean[w_t (V_t + η Ent_t)]. `dv2` leaves out V_0, which no imagined action can change."""

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from coworld_bench.benchmarks import data, training
-from coworld_bench.benchmarks.counting import count
+from coworld_bench.benchmarks.counting import count, loop_nests
 from coworld_bench.cli.app import main
+from coworld_bench.config import override
+from coworld_bench.dreamer import AgentSpec, DreamerAgent
 
 NARROW = {  # launches depend on rows and layers, not on widths
     "model.depth": "1", "model.units": "8", "model.hidden": "8", "model.deter": "8", "model.stoch": "4",
     "batch.size": "2", "behaviour.starts": "4",
 }  # fmt: skip
+CAN_COMPILE = shutil.which("g++") is not None and Path(sysconfig.get_path("include"), "Python.h").is_file()
 
 
 @pytest.fixture
@@ -40,6 +48,42 @@ def test_an_update_of_paper_length_launches_few_kernels_and_never_waits(narrow: 
 
 def test_the_quick_update_never_waits_either() -> None:
     assert counted("quick", "fast")["synchronisations"] == 0
+
+
+def first_gradients(arm: str) -> tuple[dict[str, list[Tensor]], training.Update]:
+    """The gradients of the arm's first update at P's length, by optimiser; and its updates."""
+    config = override(training.configured("P", arm), {"optimiser.clip": "1e9"})
+    agent, source = (DreamerAgent(config, AgentSpec(training.ACTION, training.ACTION, 1.0), seed) for seed in (0, 1))
+    update, kept, hooks = training.coworld_update(agent, source, training.random_batch(config)), {}, []
+    for name, optimiser in agent.optimisers.items():
+
+        def keep(optimiser: torch.optim.Optimizer, *_: Any, name: str = name) -> None:
+            kept[name] = [weight.grad.clone() for weight in optimiser.param_groups[0]["params"] if weight.grad is not None]
+
+        hooks.append(optimiser.register_step_pre_hook(keep))
+    update()
+    for hook in hooks:
+        hook.remove()
+    return kept, update
+
+
+@pytest.mark.skipif(not CAN_COMPILE, reason="torch.compile needs g++ and Python's headers")
+def test_a_compiled_update_has_the_plain_one_s_gradients_and_half_the_launches(narrow: None) -> None:
+    """At P's length; 40 s on an idle core, nearly all of it compiling."""
+    (plain, _), (compiled, update) = first_gradients("plain"), first_gradients("compiled")
+    for name in ("model", "actor", "critic"):
+        for mine, other in zip(compiled[name], plain[name], strict=True):
+            assert float((mine - other).norm()) <= 1e-4 * float(other.norm()) + 1e-7, name
+    counts = count(update)
+    assert counts["synchronisations"] == 0
+    assert 1400 < counts["launches"] <= 1800  # 690 are products: far fewer would mean unseen kernels
+
+
+def test_every_loop_nest_of_a_compiled_kernel_is_counted() -> None:
+    kernel = "async_compile.cpp_pybinding(['float*'], r'''\nvoid kernel(float* out)\n{\n    {\n        for(;;)\n"
+    kernel += "        {\n        }\n    }\n    {\n        out[0] = 1;\n    }\n}\n''')"
+    source = f"import torch\n\ncpp_fused_add_0 = {kernel}\n\n\ncpp_fused_mul_1 = {kernel}\n"
+    assert loop_nests(source) == {"cpp_fused_add_0": 2, "cpp_fused_mul_1": 2}
 
 
 def test_training_is_measured_in_rows(monkeypatch: pytest.MonkeyPatch) -> None:

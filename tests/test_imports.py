@@ -15,7 +15,7 @@ LAYERS = {
         "config", "devices", "errors", "files", "paths", "plans", "provenance", "recipes", "seeding", "tasks",
     ],
     "boundaries": ["data", "envs"],
-    "models": ["checkpoints", "dreamer", "feeding", "losses", "nets", "replay", "rssm", "scans"],
+    "models": ["checkpoints", "dreamer", "feeding", "fusing", "losses", "nets", "replay", "rssm", "scans"],
     "methods": ["coworld", "methods", "offline", "online"],
     "reporting": ["reporting"],
     "harness": [

@@ -64,7 +64,8 @@ def measure(
         "released: the released code's structure, written anew; it has Gaussian latents and convolutions only.",
         f"Medians of {repeats} rounds in which the arms take turns, one thread; ratio: the first arm's CPU time over this.",
         f"Peak: a 1,024-wide fp32 matrix product reaches {peak:.0f} GFLOP per CPU second here.",
-        "Launches and synchronisations: operations dispatched that would be kernels on a GPU, or make the host wait.",
+        "Launches and synchronisations: operations dispatched that would be kernels on a GPU, or make the host wait;",
+        "compiled: library kernels, and every loop nest that torch.compile wrote for this CPU (a GPU's code may differ).",
     ]
     if peer:
         notes.insert(2, "peer: an unmodified checkout of the released code, in float32, at the sizes that `released` has.")
