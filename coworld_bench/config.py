@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coworld_bench.errors import UsageError, unknown
-from coworld_bench.tasks import EnvSpec
+from coworld_bench.tasks import EnvSpec, find_task
 
 S = TypeVar("S", bound="Settings")
 Count = Annotated[int, Field(ge=1)]
@@ -232,6 +232,12 @@ def resolve(preset: str, suite: str, options: Mapping[str, str] | None = None) -
     return override(Config.model_validate({"preset": preset, **layers}), options or {})
 
 
+def usual_env(task: str, preset: str) -> EnvSpec:
+    """The environment of a task under a preset, without options."""
+    found = find_task(task)
+    return resolve(preset, found.suite).env.spec(found.id)
+
+
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     """`top` laid over `base`, group by group."""
     merged = dict(base)
@@ -281,6 +287,14 @@ def keys(settings: Settings, prefix: str = "") -> list[str]:
         value = getattr(settings, name)
         names += keys(value, f"{prefix}{name}.") if isinstance(value, Settings) else [prefix + name]
     return names
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested groups as one dictionary with dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found
 
 
 def parse_options(pairs: list[str]) -> dict[str, str]:

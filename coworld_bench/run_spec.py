@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coworld_bench.config import Config, Settings, override, resolve
+from coworld_bench.config import Config, Settings, flat, override, resolve, usual_env
 from coworld_bench.data.dataset import Dataset, dataset_id, open_dataset
 from coworld_bench.envs import check_task, domain_of
 from coworld_bench.errors import UsageError
@@ -27,7 +27,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class RunSpec:
-    """A run as it is asked for. `options` are dotted settings; a method's own carry its name: `coworld.alpha`."""
+    """A run as it is asked for. `options` are dotted settings; a method's own carry its name: `coworld.alpha`.
+
+    Those of the environment reach the sources too; `target_options` and `source_options` (`env.…` alone for the target)
+    reach one side."""
 
     method: str
     target: str
@@ -36,6 +39,8 @@ class RunSpec:
     preset: str = "quick"
     quality: str = "medium-replay"
     options: Mapping[str, str] = field(default_factory=dict)
+    target_options: Mapping[str, str] = field(default_factory=dict)
+    source_options: Mapping[str, str] = field(default_factory=dict)
 
     def plan(self) -> PlannedRun:
         """Everything but the dataset's fingerprint. Raises UsageError for anything that does not exist."""
@@ -47,17 +52,29 @@ class RunSpec:
             raise UsageError(f"{method.name} needs {method.sources} source task(s); give --source suite/task")
         own = {key: value for key, value in self.options.items() if key.startswith(f"{method.name}.")}
         shared = {key: value for key, value in self.options.items() if key not in own and not _of_other_method(key)}
-        config = override(method.adapt(resolve(self.preset, target.suite), target.suite), shared)
-        settings = override(
-            method.defaults(self.preset, target.suite),
-            {key.removeprefix(f"{method.name}."): value for key, value in own.items()},
-        )
-        return PlannedRun(self, method, config, settings, config.env.spec(target.id), sources, shared)
+        preset = method.adapt(resolve(self.preset, target.suite), target.suite)
+        config = override(preset, shared | of_environment(self.target_options))
+        defaults = method.defaults(self.preset, target.suite)
+        settings = override(defaults, {key.removeprefix(f"{method.name}."): value for key, value in own.items()})
+        changed = changes(preset, config, "") | changes(defaults, settings, f"{method.name}.")
+        changed = {key: value for key, value in changed.items() if key in self.options}
+        return PlannedRun(self, method, config, settings, config.env.spec(target.id), sources, shared, changed)
 
     def resolve(self, data: Path | None = None) -> ResolvedRun:
         """The run with its dataset. Raises DatasetError when that is missing or damaged."""
         planned = self.plan()
         return ResolvedRun(planned, open_dataset(planned.dataset_id, data))
+
+
+def of_environment(options: Mapping[str, str]) -> dict[str, str]:
+    """Those that decide what an environment does."""
+    return {key: value for key, value in options.items() if key.startswith("env.")}
+
+
+def changes(usual: Settings, chosen: Settings, prefix: str) -> dict[str, Any]:
+    """The settings of `chosen` that differ from the usual ones, by dotted name."""
+    mine, others = flat(chosen.to_dict()), flat(usual.to_dict())
+    return {prefix + key: value for key, value in mine.items() if value != others[key]}
 
 
 def _of_other_method(key: str) -> bool:
@@ -74,10 +91,25 @@ class PlannedRun:
     env: EnvSpec
     sources: tuple[str, ...]
     shared_options: Mapping[str, str]
+    changes: Mapping[str, Any]  # the options of `spec` that change anything, as settings
 
     @property
     def dataset_id(self) -> str:
-        return dataset_id(self.env.task, self.spec.quality, self.spec.preset)
+        variant = self.env.variant(usual_env(self.env.task, self.spec.preset))
+        return dataset_id(self.env.task, self.spec.quality, self.spec.preset, variant)
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """Who the run is in words, as a report reads them."""
+        spec = self.spec
+        return {
+            "label": self.method.label,
+            "sources": list(self.sources),
+            "options": dict(self.changes),
+            "target_options": dict(spec.target_options),
+            "source_options": dict(spec.source_options) if self.sources else {},
+            "quality": spec.quality,
+        }
 
     def source_specs(self) -> tuple[SourceSpec, ...]:
         """The source agents this run starts from; they understand the actions of every domain."""
@@ -87,7 +119,7 @@ class PlannedRun:
         widest = max(domain_of(EnvSpec(task, observation="state")).action for task in tasks)
         model, spec = self.config.model.to_dict(), self.spec
         suite = find_task(self.env.task).suite
-        options = {**self.method.source_options(spec.preset, suite), **self.shared_options}
+        options = {**self.method.source_options(spec.preset, suite), **self.shared_options, **spec.source_options}
         return tuple(SourceSpec(task, spec.preset, spec.seed, widest, model, options) for task in self.sources)
 
 
@@ -135,12 +167,4 @@ class ResolvedRun:
     @property
     def config(self) -> dict[str, Any]:
         """What `config.json` holds: the identity, and who it is in words."""
-        planned, spec = self.planned, self.planned.spec
-        return self.identity | {
-            "schema": SCHEMA,
-            "run": self.id,
-            "label": planned.method.label,
-            "sources": list(planned.sources),
-            "options": dict(spec.options),
-            "quality": spec.quality,
-        }
+        return self.identity | {"schema": SCHEMA, "run": self.id} | self.planned.words

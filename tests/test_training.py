@@ -14,7 +14,7 @@ from coworld_bench.collecting import collect, plan_collection
 from coworld_bench.data.dataset import open_dataset
 from coworld_bench.errors import DatasetError, UsageError
 from coworld_bench.files import read_json, read_lines
-from coworld_bench.run_spec import RunSpec
+from coworld_bench.run_spec import ResolvedRun, RunSpec
 from coworld_bench.sources import pretrain_source
 from coworld_bench.training import train
 
@@ -116,8 +116,11 @@ def test_all_that_determines_a_result_is_in_its_name(data: Path) -> None:
 
 
 def test_data_from_another_environment_are_refused(data: Path) -> None:
-    with pytest.raises(UsageError, match=r"another environment.*profile 'fast' against 'exact'"):
+    with pytest.raises(DatasetError, match=r"no dataset toy/point/medium-replay-smoke__exact-v0"):
         spec("offline_dv2", options={"env.profile": "exact"}).resolve(data)
+    usual, other = spec("offline_dv2"), spec("offline_dv2", options={"env.profile": "exact"})
+    with pytest.raises(UsageError, match=r"another environment.*profile 'fast' against 'exact'"):
+        ResolvedRun(other.plan(), usual.resolve(data).dataset)
 
 
 def test_missing_data_and_sources_are_named_with_what_makes_them(data: Path, tmp_path: Path) -> None:

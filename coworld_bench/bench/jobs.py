@@ -22,7 +22,7 @@ from coworld_bench.data.dataset import dataset_folder
 from coworld_bench.errors import OK, SOME_FAILED, UsageError, unknown
 from coworld_bench.methods import load_method, method_names
 from coworld_bench.plans import Cell, Plan
-from coworld_bench.run_spec import PlannedRun, ResolvedRun, RunSpec
+from coworld_bench.run_spec import PlannedRun, ResolvedRun, RunSpec, of_environment
 from coworld_bench.seeding import check_seed
 from coworld_bench.sources import SourceSpec
 from coworld_bench.tasks import find_task
@@ -45,7 +45,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a plan is to be run."""
+    """What of a plan is to be run; `methods` names its rows."""
 
     plan: Plan
     preset: str
@@ -67,7 +67,7 @@ def select(
 ) -> Selection:
     """The chosen part of a plan; what is not chosen is the plan's. Raises UsageError for a name that does not exist."""
     chosen = tuple(dict.fromkeys(methods or plan.methods))
-    names = {load_method(method).name for method in chosen}
+    names = {load_method(plan.arm(method).method).name for method in chosen}
     settings = plan.options_of(preset) | dict(options or {})
     check_prefixes(settings, names)
     wanted = tuple(dict.fromkeys(seeds)) if seeds else plan.seeds_of(preset)
@@ -109,17 +109,24 @@ def plan_jobs(selection: Selection, place: Place) -> list[Job]:
             for method in selection.methods:
                 for job in run_jobs(run_spec(selection, cell, method, seed), place, selection.force):
                     jobs.setdefault(job.key, job)
-        anchors = anchors_job(cell.target, selection.preset, of_environment(selection.options), place)
+        anchors = anchors_job(cell.target, selection.preset, target_environment(selection, cell), place)
         jobs.setdefault(anchors.key, anchors)
     return list(jobs.values())
 
 
-def run_spec(selection: Selection, cell: Cell, method: str, seed: int) -> RunSpec:
+def target_environment(selection: Selection, cell: Cell) -> dict[str, str]:
+    return of_environment({**selection.options, **dict(cell.target_options)})
+
+
+def run_spec(selection: Selection, cell: Cell, row: str, seed: int) -> RunSpec:
+    """The run of one row of the plan on a cell."""
+    arm = selection.plan.arm(row)
+    method = str(Path(arm.method).expanduser().resolve()) if arm.method.endswith(".py") else arm.method
     sources = (cell.source,) if cell.source else ()
-    quality, options = selection.plan.quality, dict(selection.options)
-    if method.endswith(".py"):
-        method = str(Path(method).expanduser().resolve())
-    spec = RunSpec(method, cell.target, sources, seed, selection.preset, quality, options)
+    spec = RunSpec(
+        method, cell.target, sources, seed, selection.preset, selection.plan.quality,
+        {**selection.options, **arm.options_of(selection.preset)}, dict(cell.target_options), dict(cell.source_options),
+    )  # fmt: skip
     return replace(spec, sources=spec.plan().sources)
 
 
@@ -134,7 +141,7 @@ def run_jobs(spec: RunSpec, place: Place, force: bool = False) -> list[Job]:
 
 def collect_job(planned: PlannedRun, place: Place) -> Job:
     spec = planned.spec
-    options = of_environment(spec.options)
+    options = of_environment({**spec.options, **spec.target_options})
     folder = dataset_folder(place.data, planned.dataset_id)
     there = (folder / "manifest.json").is_file()
     if not there:
@@ -161,11 +168,6 @@ def source_job(spec: SourceSpec, place: Place) -> Job:
         lambda: place.runs / "logs" / f"source-{name}.log",
         estimate_s=estimate_job("source", spec.preset),
     )
-
-
-def of_environment(options: Mapping[str, str]) -> dict[str, str]:
-    """Those that decide what an environment does."""
-    return {key: value for key, value in options.items() if key.startswith("env.")}
 
 
 def anchors_job(task: str, preset: str, options: Mapping[str, str], place: Place) -> Job:
@@ -195,13 +197,11 @@ def train_job(planned: PlannedRun, needs: tuple[str, ...], place: Place, force: 
         again=force,
         identity={
             "method": planned.method.name,
-            "label": planned.method.label,
             "target": planned.env.task,
-            "sources": list(planned.sources),
+            "env": planned.env.to_dict(),
             "seed": spec.seed,
             "preset": spec.preset,
-            "quality": spec.quality,
-            "options": dict(spec.options),
+            **planned.words,
         },
     )
 

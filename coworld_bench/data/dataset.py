@@ -67,8 +67,7 @@ def find(name: str | Path, home: Path) -> Path:
         return folder
     if isinstance(name, Path) or name.startswith(("/", ".", "~")):
         raise DatasetError(f"there is no dataset in the folder {name}; name a folder with a {MANIFEST}")
-    task, quality, preset, version = split_id(name)
-    stem = VERSION.sub("", dataset_id(task, quality, preset))
+    stem, version = split_id(name).stem, split_id(name).version
     found = versions(home / stem)
     if not found or (version is not None and version not in found):
         raise missing(f"{stem}-v{version}" if version is not None else stem, home, found)
@@ -83,8 +82,10 @@ def versions(stem: Path) -> dict[int, Path]:
 
 def missing(name: str, home: Path, others: dict[int, Path]) -> DatasetError:
     """The sentence for a dataset that is not there: how to make it, and what is there instead."""
-    task, quality, preset, _ = split_id(name)
+    task, quality, preset, variant, _ = split_id(name)
     command = f"coworld-bench collect {task} --quality {quality} --preset {preset}"
+    if variant:
+        command += f", with the -o env.… that {variant} stands for"
     if home != data_home():
         command += f" --data {home}"
     beside = [path.name for path in others.values()] or [path.name for path in sorted((home / task).glob("*-v*"))]

@@ -47,8 +47,9 @@ class Ratio:
 
 def all_pairs(plan: Plan) -> Plan:
     """The plan with every source of it paired with every target of it: the store may hold pairs no table asks for."""
-    targets = list(dict.fromkeys(cell.target for cell in plan.cells))
-    used = {cell.source for cell in plan.cells if cell.source}
+    plain = [cell for cell in plan.cells if cell.plain]
+    targets = list(dict.fromkeys(cell.target for cell in plain))
+    used = {cell.source for cell in plain if cell.source}
     sources = [*filter(used.__contains__, targets), *sorted(used.difference(targets))]
     cells = tuple(Cell(target, source) for source in sources for target in targets if source != target)
     return replace(plan, cells=cells, methods=(BELOW, ABOVE))
