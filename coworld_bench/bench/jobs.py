@@ -67,7 +67,7 @@ def select(
 ) -> Selection:
     """The chosen part of a plan; what is not chosen is the plan's. Raises UsageError for a name that does not exist."""
     chosen = tuple(dict.fromkeys(methods or plan.methods))
-    names = {load_method(method).name for method in chosen}
+    names = {load_method(method).family for method in chosen}
     settings = plan.options_of(preset) | dict(options or {})
     check_prefixes(settings, names)
     wanted = tuple(dict.fromkeys(seeds)) if seeds else plan.seeds_of(preset)
@@ -191,7 +191,7 @@ def train_job(planned: PlannedRun, needs: tuple[str, ...], place: Place, force: 
         files.finished,
         lambda: files.folder / "stderr.log",
         needs,
-        estimate_train(planned.method.name, spec.preset, place.runs, planned.config.budget.updates),
+        estimate_train(planned.method.family, spec.preset, place.runs, planned.config.budget.updates),
         again=force,
         identity={
             "method": planned.method.name,
