@@ -27,7 +27,7 @@ from coworld_bench.paths import shipped
 from coworld_bench.tasks import Domain
 
 # the method the project is named after lives in the package
-PACKAGED = {"coworld": "coworld_bench.coworld"}
+PACKAGED = {"coworld": "coworld_bench.coworld", "coworld_multi": "coworld_bench.coworld_multi"}
 
 
 class Policy(Protocol):
