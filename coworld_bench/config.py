@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -24,12 +24,20 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Settings(BaseModel):
-    """A frozen group of settings; no number of it is infinite or not a number."""
+    """A frozen group of settings; no number of it is infinite or not a number.
+
+    `later` names those that came after results were stored: they name a run only where they differ from their default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    later: ClassVar[tuple[str, ...]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that name a run."""
+        usual = {name for name in self.later if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in self.to_dict().items() if name not in usual}
 
 
 class EnvConfig(Settings):

@@ -68,6 +68,12 @@ def align_states(source_embed: Tensor, target_embed: Tensor, reduction: str = "b
     return divergence.mean() if reduction == "mean" else divergence.sum(0).mean()
 
 
+def softmax_entropy(embed: Tensor) -> Tensor:
+    """The entropy of softmax(embed), in nats: [..., E] -> [...]."""
+    log_p = embed.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1)
+
+
 def relabel_reward(source_prediction: Tensor, target_reward: Tensor, k: float) -> Tensor:
     """Stage B (Eq. 4): r̃ = (1-k) sg r_source(s̃) + k r_target; k weighs the true target reward."""
     return (1 - k) * source_prediction.detach() + k * target_reward

@@ -17,7 +17,7 @@ from coworld_bench.envs import check_task, domain_of
 from coworld_bench.errors import UsageError
 from coworld_bench.evaluation import PROTOCOL
 from coworld_bench.files import digest_of, sha256_file
-from coworld_bench.methods import Method, load_method, method_names
+from coworld_bench.methods import Method, load_method, method_file, method_names
 from coworld_bench.seeding import check_seed
 from coworld_bench.sources import SourceSpec
 from coworld_bench.tasks import EnvSpec, find_task
@@ -47,16 +47,14 @@ class RunSpec:
         check_seed(self.seed)
         method = load_method(self.method)
         target = check_task(self.target)
-        sources = tuple(check_task(source).id for source in self.sources)[: method.sources]
-        if len(sources) < method.sources:
-            raise UsageError(f"{method.name} needs {method.sources} source task(s); give --source suite/task")
-        own = {key: value for key, value in self.options.items() if key.startswith(f"{method.name}.")}
+        sources = method.take(tuple(check_task(source).id for source in self.sources))
+        own = {key: value for key, value in self.options.items() if key.startswith(f"{method.family}.")}
         shared = {key: value for key, value in self.options.items() if key not in own and not _of_other_method(key)}
         preset = method.adapt(resolve(self.preset, target.suite), target.suite)
         config = override(preset, shared | of_environment(self.target_options))
         defaults = method.defaults(self.preset, target.suite)
-        settings = override(defaults, {key.removeprefix(f"{method.name}."): value for key, value in own.items()})
-        changed = changes(preset, config, "") | changes(defaults, settings, f"{method.name}.")
+        settings = override(defaults, {key.removeprefix(f"{method.family}."): value for key, value in own.items()})
+        changed = changes(preset, config, "") | changes(defaults, settings, f"{method.family}.")
         changed = {key: value for key, value in changed.items() if key in self.options}
         return PlannedRun(self, method, config, settings, config.env.spec(target.id), sources, shared, changed)
 
@@ -142,29 +140,31 @@ class ResolvedRun:
     def identity(self) -> dict[str, Any]:
         """All that determines the result; its digest names the run."""
         planned, spec = self.planned, self.planned.spec
-        revision = planned.method.revision
+        revision, file = planned.method.revision, method_file(spec.method)
         return ({"revision": revision} if revision > 1 else {}) | {
             "protocol": PROTOCOL,
-            "method": planned.method.name,
-            "method_file": sha256_file(Path(spec.method).expanduser()) if spec.method.endswith(".py") else None,
+            "method": planned.method.family,
+            "method_file": None if file is None else sha256_file(file),
             "target": planned.env.task,
             "env": planned.env.to_dict(),
             "source_digests": [source.digest for source in planned.source_specs()],
             "seed": spec.seed,
             "preset": spec.preset,
             "config": planned.config.identity(),
-            "method_config": planned.settings.to_dict(),
+            "method_config": planned.settings.identity(),
             "dataset": self.dataset.fingerprint,
         }
 
     @property
     def id(self) -> str:
         spec, planned = self.planned.spec, self.planned
-        names = [planned.method.name, planned.env.task.replace("/", "-")]
-        names += [source.replace("/", "-") for source in planned.sources] or ["none"]
-        return "--".join([*names, f"s{spec.seed}", digest_of(self.identity)[:10]])
+        names = [planned.method.name.replace(":", "-"), planned.env.task.replace("/", "-")]
+        sources = [source.replace("/", "-") for source in planned.sources] or ["none"]
+        origin = sources[0] if len(sources) == 1 else f"{len(sources)}-sources"
+        return "--".join([*names, origin, f"s{spec.seed}", digest_of(self.identity)[:10]])
 
     @property
     def config(self) -> dict[str, Any]:
         """What `config.json` holds: the identity, and who it is in words."""
-        return self.identity | {"schema": SCHEMA, "run": self.id} | self.planned.words
+        planned = self.planned
+        return self.identity | {"method": planned.method.name, "schema": SCHEMA, "run": self.id} | planned.words

@@ -20,7 +20,7 @@ from coworld_bench.bench.executor import Job
 from coworld_bench.collecting import plan_collection
 from coworld_bench.data.dataset import dataset_folder
 from coworld_bench.errors import OK, SOME_FAILED, UsageError, unknown
-from coworld_bench.methods import load_method, method_names
+from coworld_bench.methods import load_method, method_names, whole_name
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.run_spec import PlannedRun, ResolvedRun, RunSpec, of_environment
 from coworld_bench.seeding import check_seed
@@ -67,7 +67,7 @@ def select(
 ) -> Selection:
     """The chosen part of a plan; what is not chosen is the plan's. Raises UsageError for a name that does not exist."""
     chosen = tuple(dict.fromkeys(methods or plan.methods))
-    names = {load_method(plan.arm(method).method).name for method in chosen}
+    names = {load_method(plan.arm(method).method).family for method in chosen}
     settings = plan.options_of(preset) | dict(options or {})
     check_prefixes(settings, names)
     wanted = tuple(dict.fromkeys(seeds)) if seeds else plan.seeds_of(preset)
@@ -121,10 +121,10 @@ def target_environment(selection: Selection, cell: Cell) -> dict[str, str]:
 def run_spec(selection: Selection, cell: Cell, row: str, seed: int) -> RunSpec:
     """The run of one row of the plan on a cell."""
     arm = selection.plan.arm(row)
-    method = str(Path(arm.method).expanduser().resolve()) if arm.method.endswith(".py") else arm.method
-    sources = (cell.source,) if cell.source else ()
+    many = load_method(arm.method).sources == "many"
+    sources = cell.many_sources if many else (cell.source,) if cell.source else ()
     spec = RunSpec(
-        method, cell.target, sources, seed, selection.preset, selection.plan.quality,
+        whole_name(arm.method), cell.target, sources, seed, selection.preset, selection.plan.quality,
         {**selection.options, **arm.options_of(selection.preset)}, dict(cell.target_options), dict(cell.source_options),
     )  # fmt: skip
     return replace(spec, sources=spec.plan().sources)
@@ -193,7 +193,7 @@ def train_job(planned: PlannedRun, needs: tuple[str, ...], place: Place, force: 
         files.finished,
         lambda: files.folder / "stderr.log",
         needs,
-        estimate_train(planned.method.name, spec.preset, place.runs, planned.config.budget.updates),
+        estimate_train(planned.method.family, spec.preset, place.runs, planned.config.budget.updates),
         again=force,
         identity={
             "method": planned.method.name,

@@ -191,7 +191,7 @@ def has_settings(row: Any, wanted: Mapping[str, str]) -> bool:
     What an option changes in the environments is compared there; options of other methods do not count."""
     if row.options == "":
         return True
-    groups = {*Config.model_fields, row.method} - {"env"}
+    groups = {*Config.model_fields, row.method.partition(":")[0]} - {"env"}
     recorded = {key: read_value(value) for key, value in json.loads(row.options).items() if not key.startswith("env.")}
     own = {key: read_value(value) for key, value in wanted.items() if key.split(".")[0] in groups}
     has = {**recorded, **row.settings}

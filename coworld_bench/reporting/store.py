@@ -135,7 +135,7 @@ def options_text(options: Mapping[str, Any]) -> str:
 
 def settings_of(content: dict[str, Any]) -> dict[str, Any]:
     """Every setting of a run by the name that an option has."""
-    own = flat(content.get("method_config", {}), f"{content['method']}.")
+    own = flat(content.get("method_config", {}), f"{content['method'].partition(':')[0]}.")
     return flat(content.get("config", {})) | own
 
 
