@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from coworld_bench.benchmarks import data, training
 from coworld_bench.benchmarks.counting import count, loop_nests
@@ -120,3 +121,14 @@ def test_a_released_batch_has_the_shapes_of_ours() -> None:
     episodes = data.as_dictionary([data.drawn_episode(seed) for seed in range(2)])
     batch = data.released_batch(episodes, 3, 5)
     assert batch["image"].shape == (3, 5, 64, 64, 3) and batch["action"].shape == (3, 5, 4)
+
+
+def test_the_released_arm_keeps_its_checks_where_torch_compile_switched_them_off(narrow: None) -> None:
+    """torch.compile's import switches off the checks of torch.distributions, each of which makes the host wait."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        assert counted("P", "released")["synchronisations"] > 100
+        assert Distribution._validate_args is False
+    finally:
+        Distribution.set_default_validate_args(before)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 
+from coworld_bench.benchmarks.released import checked_distributions
 from coworld_bench.config import Config
 from coworld_bench.data.memory import Batch
 from coworld_bench.errors import UsageError
@@ -49,7 +50,7 @@ class PeerUpdate:
         self.agent._task_behavior._tg_behavior = self.source._task_behavior
 
     def __call__(self, batch: Batch) -> None:
-        with deprecated():
+        with deprecated(), checked_distributions():
             self.agent._train({"image": batch.image, "action": batch.action, "reward": batch.reward})
 
 
