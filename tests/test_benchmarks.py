@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from coworld_bench.benchmarks import data, training
+from coworld_bench.benchmarks import data, scanning, training
 from coworld_bench.benchmarks.counting import count, loop_nests
 from coworld_bench.cli.app import main
 from coworld_bench.config import override
@@ -132,3 +132,10 @@ def test_the_released_arm_keeps_its_checks_where_torch_compile_switched_them_off
         assert Distribution._validate_args is False
     finally:
         Distribution.set_default_validate_args(before)
+
+
+def test_the_scan_alone_has_its_arms(narrow: None) -> None:
+    rows = scanning.measure(["P", "quick"], repeats=1)["rows"]
+    assert [(row["size"], row["arm"]) for row in rows] == [
+        ("P", "released"), ("P", "plain"), ("P", "fast"), ("quick", "plain"), ("quick", "fast"),
+    ]  # fmt: skip

@@ -13,6 +13,7 @@ from coworld_bench.errors import UsageError, unknown
 
 MODULES = {
     "train": "training",
+    "scan": "scanning",
     "render": "rendering",
     "collect": "collecting",
     "data": "data",
@@ -22,8 +23,8 @@ MODULES = {
 
 
 def bench(
-    kind: Annotated[str, typer.Argument(help="train, render, collect, data, evaluate or growth.")],
-    sizes: Annotated[str | None, typer.Option(help="For train: a,b of quick, XS, S, P, T8.")] = None,
+    kind: Annotated[str, typer.Argument(help="train, scan, render, collect, data, evaluate or growth.")],
+    sizes: Annotated[str | None, typer.Option(help="For train and scan: a,b of quick, XS, S, P, T8.")] = None,
     arms: Annotated[str | None, typer.Option(help="For train: a,b of released, plain, fast, bfloat16, compiled.")] = None,
     peer: Annotated[Path | None, typer.Option(help="For train: a checkout of the released code, as one more arm.")] = None,
     tasks: Annotated[str | None, typer.Option(help="For render: suite/name,…")] = None,
@@ -36,6 +37,7 @@ def bench(
         raise unknown("benchmark", kind, MODULES)
     own: dict[str, dict[str, Any]] = {
         "train": {"sizes": names(sizes), "arms": names(arms), "peer": peer},
+        "scan": {"sizes": names(sizes)},
         "render": {"tasks": names(tasks)},
     }
     given = {"sizes": sizes, "arms": arms, "peer": peer, "tasks": tasks}
