@@ -1,6 +1,6 @@
 """CoWorld (Wang et al., NeurIPS 2024): an online source agent regularises an offline target agent.
 
-Algorithm 1, top to bottom: `CoWorld.turn` walks the schedule; each branch is one of the paper's stages.
+Algorithm 1: `AlternatingLearner.turn` walks its loops; `train_target` and `train_source` are the paper's stages.
 
     A  align states    the target's encoder is drawn towards the source's on target images          Eq. 3
     B  align rewards   the source's reward head also learns target rewards, mixed with its own       Eqs. 4, 5
@@ -19,20 +19,19 @@ Differences from the released code, each a repaired fault or a choice it leaves 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from coworld_bench.config import Config, Count, Natural, Settings, Share, Weight
+from coworld_bench.alternating import SCHEDULES, AlternatingLearner, ScheduleSettings
+from coworld_bench.config import Share, Weight, merge
 from coworld_bench.dreamer import Metrics, Rows, Seen
 from coworld_bench.losses import align_rewards, align_states, min_max_value, relabel_reward, squared_error
 from coworld_bench.methods import Job, Method, Variant
-from coworld_bench.offline import TargetLearner
 
 
-class CoWorldSettings(Settings):
+class CoWorldSettings(ScheduleSettings):
     """The paper's Meta-World and RoboDesk values (Table 8) and the released schedule, by role."""
 
     later: ClassVar[tuple[str, ...]] = ("constraint",)
@@ -44,59 +43,14 @@ class CoWorldSettings(Settings):
     eta_last: Weight = 0.1  # ... at the end of co-training; 1 in both: without stage B
     alpha: Weight = 2.0  # weight of stage C, in units of the value; 0: without it
     constraint: Literal["max", "value"] = "max"  # `value`: v_target instead of max(v_target, v_source)
-    warm_rounds: Count = 2  # rounds of (target world model, source) before the epochs
-    epochs: Count = 6
-    source_env_steps_per_round: Natural = 10_000
-    source_env_steps_per_epoch: Natural = 20_000
 
 
-@dataclass(frozen=True)
-class Block:
-    """A part of the schedule: `amount` target updates, or source env steps."""
-
-    side: Literal["target", "source"]
-    amount: int
-
-
-def schedule(settings: CoWorldSettings, config: Config) -> list[Block]:
-    """Algorithm 1's loops unrolled: warm rounds (target world model, then source), then epochs; the target ends."""
-    rounds, epochs = settings.warm_rounds, settings.epochs
-    warm = split(config.budget.warmup, rounds)
-    train = split(config.budget.updates - config.budget.warmup, epochs)
-    blocks = []
-    for amount in warm:
-        blocks += [Block("target", amount), Block("source", settings.source_env_steps_per_round)]
-    for amount in train:
-        blocks += [Block("target", amount), Block("source", settings.source_env_steps_per_epoch)]
-    return blocks[:-1]
-
-
-def split(total: int, parts: int) -> list[int]:
-    """`total` in `parts` whole numbers that differ by one at most."""
-    return [total // parts + (part < total % parts) for part in range(parts)]
-
-
-class CoWorld(TargetLearner):
+class CoWorld(AlternatingLearner):
     def __init__(self, settings: CoWorldSettings, job: Job) -> None:
-        super().__init__(job, role="target")  # other initial weights than the source agent of the same seed
-        self.settings = settings
         folders = [job.folder / f"source{number or ''}" for number in range(len(job.sources))]
-        self.sources = [source.online(folder, job.device) for source, folder in zip(job.sources, folders, strict=True)]
-        self.source = self.sources[0]
-        self.blocks = schedule(settings, job.config)
-        self.block, self.done = 0, 0
-        self.pretrained = self.source_env_steps, self.source_updates
-
-    def turn(self) -> Metrics:
-        """The next unit of Algorithm 1: a target update, or an episode of the source agent with its updates."""
-        self._skip_finished_blocks()
-        if self.blocks[self.block].side == "source":
-            metrics = self.train_source()
-            self.done += self.source.domain.env.env_steps
-        else:
-            metrics = self.train_target()
-            self.done += 1
-        return metrics
+        sources = [source.online(folder, job.device) for source, folder in zip(job.sources, folders, strict=True)]
+        super().__init__(settings, job, sources, role="target")  # other initial weights than the source agent of its seed
+        self.settings = settings
 
     def train_target(self) -> Metrics:
         """Stages A and C: the world model with aligned states; after the warm-up the behaviour under the constraint."""
@@ -159,37 +113,6 @@ class CoWorld(TargetLearner):
         share = min(1.0, (self.source_env_steps - self.pretrained[0]) / max(1, co_training))
         return settings.eta_first + share * (settings.eta_last - settings.eta_first)
 
-    @property
-    def source_env_steps(self) -> int:
-        return sum(source.env_steps for source in self.sources)
-
-    @property
-    def source_updates(self) -> int:
-        return sum(source.updates for source in self.sources)
-
-    def _skip_finished_blocks(self) -> None:
-        while self.done >= self.blocks[self.block].amount:
-            self.block, self.done = self.block + 1, 0
-
-    def counts(self) -> dict[str, int]:
-        return super().counts() | {"source_updates": self.source_updates, "source_env_steps": self.source_env_steps}
-
-    def state_dict(self) -> dict[str, Any]:
-        place = {"place": (self.block, self.done), "pretrained": self.pretrained}
-        return super().state_dict() | self.source_states() | place
-
-    def source_states(self) -> dict[str, Any]:
-        return {"source": self.source.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.load_source_states(state)
-        self.block, self.done = state["place"]
-        self.pretrained = tuple(state["pretrained"])
-
-    def load_source_states(self, state: dict[str, Any]) -> None:
-        self.source.load_state_dict(state["source"])
-
 
 VARIANTS = {
     "without_state_alignment": Variant("CoWorld w/o state alignment", {"beta2": 0.0}),
@@ -205,21 +128,16 @@ METHOD = Method(
     settings=CoWorldSettings,
     sources=1,
     variants=VARIANTS,
-    own={
-        "paper/dmc": {
-            "beta2": 1.5, "k": 0.9, "alpha": 1.0,  # Table 8
-            "epochs": 30, "source_env_steps_per_round": 5_000, "source_env_steps_per_epoch": 10_000,
+    own=merge(
+        SCHEDULES,
+        {
+            "paper/dmc": {"beta2": 1.5, "k": 0.9, "alpha": 1.0},  # Table 8
+            # Rewards are divided by the largest of one decision there, which is 10 on Meta-World, 2 on DMC, 1 on RoboDesk
+            # under preset paper: alpha keeps its proportion to them.
+            "quick": {"alpha": 0.2},
+            "quick/robodesk": {"alpha": 2.0},
+            "quick/dmc": {"beta2": 1.5, "k": 0.9, "alpha": 0.5},
+            "smoke": {"alpha": 0.2},
         },
-        # Rewards are divided by the largest of one decision there, which is 10 on Meta-World, 2 on DMC, 1 on RoboDesk
-        # under preset paper: alpha keeps its proportion to them.
-        "quick": {"alpha": 0.2, "source_env_steps_per_round": 250, "source_env_steps_per_epoch": 250},
-        "quick/robodesk": {"alpha": 2.0},
-        "quick/dmc": {
-            "beta2": 1.5, "k": 0.9, "alpha": 0.5, "source_env_steps_per_round": 500, "source_env_steps_per_epoch": 500,
-        },
-        "smoke": {
-            "alpha": 0.2, "warm_rounds": 1, "epochs": 2,
-            "source_env_steps_per_round": 50, "source_env_steps_per_epoch": 50,
-        },
-    },
-)  # fmt: skip
+    ),
+)

@@ -108,6 +108,12 @@ def truncated_sample(mean: Tensor, std: Tensor, uniform: Tensor) -> Tensor:
     return _quantile(mean, std, below + uniform * mass).clamp(-1, 1)
 
 
+def truncated_log_density(mean: Tensor, std: Tensor, action: Tensor) -> Tensor:
+    """ln p(action) under the distribution of `truncated_normal`, of each element: all [..., A], action in [-1, 1]."""
+    _, mass = _truncation((-1 - mean) / std, (1 - mean) / std)
+    return -0.5 * ((action - mean) / std).square() - (std * mass).log() - 0.5 * math.log(2 * math.pi)
+
+
 def _truncation(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """The standard normal's mass below `low`, and between the two."""
     below = torch.special.ndtr(low)

@@ -16,7 +16,7 @@ LAYERS = {
     ],
     "boundaries": ["data", "envs"],
     "models": ["checkpoints", "dreamer", "feeding", "fusing", "losses", "nets", "replay", "rssm", "scans"],
-    "methods": ["coworld", "coworld_multi", "methods", "offline", "online"],
+    "methods": ["alternating", "coworld", "coworld_multi", "methods", "offline", "online"],
     "reporting": ["reporting"],
     "harness": [
         "anchors", "api", "bench", "benchmarks", "collecting", "evaluation", "health", "reevaluation", "run_spec",
