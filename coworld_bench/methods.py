@@ -85,8 +85,9 @@ class Method:
     """A method's name, what it needs and how its learner is made.
 
     `shared` holds a method's differences from the shared settings, `own` from its own defaults, `source` (dotted options)
-    from the settings of the source agents it starts from; all by preset or by `preset/suite` of the target. `revision` is
-    raised when a change of its code makes other runs of it."""
+    from the settings of the source agents it starts from; all by preset or by `preset/suite` of the target. Source agents
+    have the method's world model, or the shared one where the method takes their `experience_only`. `revision` is raised
+    when a change of its code makes other runs of it."""
 
     name: str
     label: str
@@ -96,6 +97,7 @@ class Method:
     shared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     source: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    experience_only: bool = False
     revision: int = 1
 
     def adapt(self, config: Config, suite: str) -> Config:

@@ -15,8 +15,8 @@ LAYERS = {
         "config", "devices", "errors", "files", "paths", "plans", "provenance", "recipes", "seeding", "tasks",
     ],
     "boundaries": ["data", "envs"],
-    "models": ["checkpoints", "dreamer", "feeding", "losses", "nets", "replay", "rssm", "scans"],
-    "methods": ["coworld", "methods", "offline", "online"],
+    "models": ["checkpoints", "dreamer", "feeding", "latent", "losses", "nets", "replay", "rssm", "scans"],
+    "methods": ["coworld", "lompo", "methods", "offline", "online"],
     "reporting": ["reporting"],
     "harness": [
         "anchors", "api", "bench", "benchmarks", "collecting", "evaluation", "health", "reevaluation", "run_spec",
