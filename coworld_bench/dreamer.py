@@ -47,6 +47,11 @@ class AgentSpec:
     prior_heads: int = 1
     label: tuple[float, ...] = ()
 
+    @property
+    def mask(self) -> Tensor:
+        """1 for the domain's own action dimensions, 0 for padding: [A_max]."""
+        return (torch.arange(self.action_input) < self.action).float()
+
     @classmethod
     def of(cls, domain: Domain, config: Config, others: tuple[Domain, ...] = (), prior_heads: int = 1) -> AgentSpec:
         if not domain.image:
@@ -155,9 +160,7 @@ class ActorCritic(nn.Module):
         self.actor = mlp(feature, model.units, model.actor_layers, 2 * spec.action_input)
         self.critic = mlp(feature, model.units, model.value_layers, 1)
         self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
-        mask = torch.zeros(spec.action_input)
-        mask[: spec.action] = 1
-        self.register_buffer("mask", mask)
+        self.register_buffer("mask", spec.mask)
         self.register_buffer("label", torch.tensor(spec.label), persistent=False)
         self.mask: Tensor
         self.label: Tensor
@@ -236,12 +239,16 @@ class DreamerAgent:
             if model is None:
                 model = WorldModel(config.model, spec, precision, config.compute.plain).to(self.device)
             self.model = model
-            self.behaviour = ActorCritic(config.model, self.model.rssm.feature_size, spec, precision).to(self.device)
+            self.behaviour = self.make_behaviour(precision).to(self.device)
         self.model.rssm.compiled = config.compute.compile
         self.generator = torch.Generator(self.device).manual_seed(torch_seed(seed, "noise"))
         self.replay = Replay(self.device, self.generator, config.compute.graph)
         self.model_updates = self.behaviour_updates = 0
         self.reset_optimisers()
+
+    def make_behaviour(self, precision: Precision) -> ActorCritic:
+        """The networks that act and judge; an agent that learns its behaviour in another way has others."""
+        return ActorCritic(self.config.model, self.model.rssm.feature_size, self.spec, precision)
 
     def made(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, compiled where the settings say so."""

@@ -30,6 +30,17 @@ def categorical_kl(logits: Tensor, other_logits: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum((-2, -1))
 
 
+def gaussian_log_prob(sample: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """ln N(sample | mean, std) of a diagonal Gaussian, summed over the last axis: [..., S] -> [...]."""
+    distance = ((sample - mean) / std).square()
+    return -0.5 * (distance + math.log(2 * math.pi)).sum(-1) - std.log().sum(-1)
+
+
+def categorical_log_prob(onehot: Tensor, logits: Tensor) -> Tensor:
+    """ln p(onehot) of independent categoricals, summed over them: [..., S, classes] -> [...]."""
+    return (onehot * logits.log_softmax(-1)).sum((-2, -1))
+
+
 def balanced_kl(train_posterior: Tensor, train_prior: Tensor, balance: float, free_nats: float) -> Tensor:
     """(1-b) max(mean KL[q ‖ sg p], free) + b max(mean KL[sg q ‖ p], free), from the two elementwise KLs.
 

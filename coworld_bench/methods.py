@@ -98,8 +98,9 @@ class Method:
     `sources` is how many source tasks it takes, or `many` for all it is given, which are one or more.
     `shared` holds a method's differences from the shared settings, `own` from its own defaults, `source` (dotted options)
     from the settings of the source agents it starts from; all by preset or by `preset/suite` of the target. A variant is
-    a method too, by the name `method:variant`; `varied` are its settings. `revision` is raised when a change of its code
-    makes other runs of it."""
+    a method too, by the name `method:variant`; `varied` are its settings. Source agents have the method's world model, or
+    the shared one where the method takes their `experience_only`. `revision` is raised when a change of its code makes
+    other runs of it."""
 
     name: str
     label: str
@@ -111,6 +112,7 @@ class Method:
     source: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     variants: Mapping[str, Variant] = field(default_factory=dict)
     varied: Mapping[str, Any] = field(default_factory=dict)
+    experience_only: bool = False
     revision: int = 1
 
     @property

@@ -11,19 +11,30 @@ from coworld_bench.data.memory import BatchStream
 from coworld_bench.dreamer import ActorTerms, AgentSpec, CriticTerms, DreamerAgent, Metrics, Rows, Terms
 from coworld_bench.feeding import feed
 from coworld_bench.methods import Job
+from coworld_bench.tasks import Domain
 
 
 class TargetLearner:
     """A DreamerV2 agent on the target's dataset. Subclasses write `turn`, one unit of their schedule."""
 
-    def __init__(self, job: Job, prior_heads: int = 1, role: str = "", agent: DreamerAgent | None = None) -> None:
-        """Without an `agent` it makes one of its own, with `prior_heads` and the initial weights of `role`."""
+    def __init__(
+        self,
+        job: Job,
+        prior_heads: int = 1,
+        role: str = "",
+        agent: DreamerAgent | None = None,
+        beside: tuple[Domain, ...] = (),
+    ) -> None:
+        """Without an `agent` it makes one of its own, with `prior_heads` and the initial weights of `role`; it understands
+        the actions of the sources and of the domains `beside` them, too."""
         self.job, self.config = job, job.config
-        others = tuple(source.domain for source in job.sources)
-        spec = AgentSpec.of(job.target, job.config, others, prior_heads)
-        self.agent = agent or DreamerAgent(job.config, spec, job.seed, job.device, role)
+        others = (*beside, *(source.domain for source in job.sources))
+        self.agent = agent or self.make_agent(AgentSpec.of(job.target, job.config, others, prior_heads), role)
         self.batches = BatchStream(job.data, job.seed, job.config.batch.size, job.config.batch.length)
         self.feed = feed(self.batches, self.agent.device)
+
+    def make_agent(self, spec: AgentSpec, role: str) -> DreamerAgent:
+        return DreamerAgent(self.config, spec, self.job.seed, self.job.device, role)
 
     @property
     def policy(self) -> DreamerAgent:

@@ -115,8 +115,9 @@ class PlannedRun:
             return ()
         tasks = [self.env.task, *self.sources]
         widest = max(domain_of(EnvSpec(task, observation="state")).action for task in tasks)
-        model, spec = self.config.model.to_dict(), self.spec
-        suite = find_task(self.env.task).suite
+        spec, suite = self.spec, find_task(self.env.task).suite
+        shared = override(resolve(spec.preset, suite), self.shared_options) if self.method.experience_only else self.config
+        model = shared.model.to_dict()
         options = {**self.method.source_options(spec.preset, suite), **self.shared_options, **spec.source_options}
         return tuple(SourceSpec(task, spec.preset, spec.seed, widest, model, options) for task in self.sources)
 

@@ -15,8 +15,8 @@ LAYERS = {
         "config", "devices", "errors", "files", "paths", "plans", "provenance", "recipes", "seeding", "tasks",
     ],
     "boundaries": ["data", "envs"],
-    "models": ["checkpoints", "dreamer", "feeding", "fusing", "losses", "nets", "replay", "rssm", "scans"],
-    "methods": ["alternating", "coworld", "coworld_multi", "methods", "offline", "online"],
+    "models": ["checkpoints", "dreamer", "feeding", "fusing", "latent", "losses", "nets", "replay", "rssm", "scans"],
+    "methods": ["alternating", "coworld", "coworld_multi", "lompo", "methods", "offline", "online"],
     "reporting": ["reporting"],
     "harness": [
         "anchors", "api", "bench", "benchmarks", "collecting", "evaluation", "health", "reevaluation", "run_spec",
