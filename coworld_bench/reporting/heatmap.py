@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.recipes import reference_return
-from coworld_bench.reporting.figures import GREY, INK, PALE, our_style, save
+from coworld_bench.reporting.figures import GREY, INK, PALE, entitle, our_style, save
 from coworld_bench.reporting.layout import Picture, Table
 from coworld_bench.reporting.selection import Measurement, Selection, select
 from coworld_bench.reporting.store import Store
@@ -126,7 +126,7 @@ def draw(found: list[Ratio], title: str, unfit: set[str]) -> Figure:
         for column, target in enumerate(targets):
             draw_cell(axes, column, row, by_pair.get((source, target)), limit)
     label(axes, sources, targets, unfit)
-    figure.suptitle(title, fontsize=8)
+    entitle(figure, title)
     draw_scale(figure, axes, limit)
     return figure
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -58,6 +58,7 @@ class Selection:
     measurements: Mapping[tuple[str, Cell], Measurement]
     labels: Mapping[str, str]
     notes: tuple[str, ...]
+    options: Mapping[str, str] = field(default_factory=dict)  # on top of the preset, the plan's own among them
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -82,7 +83,14 @@ class Selection:
     @property
     def circumstances(self) -> str:
         """What every title says of where its numbers come from."""
-        return f"preset {self.preset} · {self.seed_words}"
+        options = "".join(f" · {key}={value}" for key, value in self.options.items())
+        return f"preset {self.preset}{options} · {self.seed_words}"
+
+    @property
+    def config(self) -> Config:
+        """The settings that its runs share, on the suite of its first cell."""
+        groups = {key: value for key, value in self.options.items() if key.split(".")[0] in Config.model_fields}
+        return override(resolve(self.preset, find_task(self.plan.cells[0].target).suite), groups)
 
     def anchor(self, cell: Cell, kind: str) -> dict[str, Any] | None:
         """`random`, `untrained` or `constant` of a cell's target, where it was measured in the environment of its runs."""
@@ -119,7 +127,7 @@ def select(store: Store, plan: Plan, preset: str, options: Mapping[str, str] | N
         for cell in plan.cells
     }
     notes += dataset_notes(plan, measurements)
-    return Selection(plan, preset, store, measurements, labels, tuple(dict.fromkeys(notes)))
+    return Selection(plan, preset, store, measurements, labels, tuple(dict.fromkeys(notes)), asked)
 
 
 def on_plan(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
