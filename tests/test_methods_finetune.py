@@ -33,6 +33,7 @@ from coworld_bench.tasks import Domain, EnvSpec
 EWC, MULTI = load_method("dv2_finetune_ewc"), load_method("multitask_dv2")
 ewc: Any = sys.modules[EWC.learner.__module__]
 multitask: Any = sys.modules[MULTI.learner.__module__]
+EPISODES, ROWS = 12, 20
 METHODS = ["dv2_finetune_ewc", "multitask_dv2"]
 
 SOURCE = domain_of(EnvSpec("toy/point_mirrored"))
@@ -42,7 +43,7 @@ def target_of(action: int) -> Domain:
     return replace(domain_of(EnvSpec("toy/point")), action=action)
 
 
-def inverted(seed: int, action: int = 2, rows: int = 51) -> Episode:
+def inverted(seed: int, action: int = 2, rows: int = ROWS) -> Episode:
     """A striped episode in a dark column on light ground, controlled the other way round."""
     episode = striped_episode(seed, rows, action)
     return replace(episode, image=255 - episode.image, action=-episode.action)
@@ -55,11 +56,11 @@ def small() -> Config:
 
 
 def pretrained(config: Config, folder: Path, action_input: int = 2, updates: int = 3, **options: str) -> SourceAgent:
-    """A source agent that learnt from four striped episodes."""
+    """A source agent that learnt from striped episodes."""
     config = override(config, options)
     with Staging(folder / "episodes") as staging:
-        for seed in range(4):
-            episode = striped_episode(seed, 51)
+        for seed in range(EPISODES):
+            episode = striped_episode(seed, ROWS)
             state = np.pad(episode.state, ((0, 0), (0, 2)))  # of toy's size
             staging.add(replace(episode, state=state, meta={"seed": seed, "policy": "random"}))
         online = OnlineAgent(SOURCE, config, 0, staging, action_input=action_input)
@@ -83,9 +84,22 @@ def fitted(small: Config, tmp_path_factory: pytest.TempPathFactory) -> SourceAge
     return pretrained(small, tmp_path_factory.mktemp("fitted"), updates=120, **FAST)
 
 
+# Networks and rates with which an actor learns to push the column within a few hundred updates.
+PUSHING = FAST | {
+    "budget.updates": "400", "batch.size": "8", "model.stoch": "8", "model.classes": "8", "model.units": "64",
+    "model.deter": "64", "behaviour.horizon": "8", "behaviour.actor_lr": "1e-3", "behaviour.critic_lr": "3e-3",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pusher(small: Config, tmp_path_factory: pytest.TempPathFactory) -> SourceAgent:
+    """A source agent that pushes the column to the right."""
+    return pretrained(small, tmp_path_factory.mktemp("pusher"), updates=150, **PUSHING)
+
+
 @pytest.fixture(scope="module")
 def target() -> EpisodeMemory:
-    return EpisodeMemory().extend(inverted(seed) for seed in range(10, 14))
+    return EpisodeMemory().extend(inverted(seed) for seed in range(20, 20 + EPISODES))
 
 
 def make(name: str, config: Config, data: EpisodeMemory, source: SourceAgent, folder: Path, **own: Any) -> Any:
@@ -333,6 +347,32 @@ def test_a_strong_anchor_keeps_the_source(
     assert all(5 * near[name] < away[name] < 0.1 * far[name] for name in far), (near, away, far)
 
 
+def push(agent: DreamerAgent, memory: EpisodeMemory) -> float:
+    """The mean first action component in the first rows of all episodes, where the column is not at an edge."""
+    starts = np.flatnonzero(~memory.array("action").any(-1))
+    rows = agent.rows(memory.windows(starts, np.zeros_like(starts), 6))
+    agent.generator.manual_seed(0)
+    with torch.no_grad():
+        return float(agent.behaviour.mode(agent.see(rows).state.feature)[..., 0].mean())
+
+
+@pytest.mark.slow
+def test_an_anchored_actor_goes_on_with_what_it_did_in_the_source(
+    small: Config, target: EpisodeMemory, pusher: SourceAgent, tmp_path: Path
+) -> None:
+    """The target wants the opposite action: learnt under a weak anchor, not under a strong one."""
+
+    def pushes(penalty: float) -> float:
+        config = override(small, PUSHING)
+        learner = make("dv2_finetune_ewc", config, target, pusher, tmp_path, penalty=penalty, sequences=32)
+        turns(learner, 150)
+        return push(learner.agent, target)
+
+    before = push(pusher.agent("cpu"), target)
+    assert before > 0.3 and pushes(1e6) == pytest.approx(before, abs=0.1)
+    assert pushes(1.0) < -0.3
+
+
 def test_the_world_model_alone_can_be_held(
     small: Config, target: EpisodeMemory, source: SourceAgent, tmp_path: Path
 ) -> None:
@@ -363,7 +403,7 @@ def test_both_domains_are_learnt_by_one_world_model(
 ) -> None:
     """Image and reward loss of each fall to less than a third: the pictures are each other's inverse, and a world model
     that cannot tell them apart paints them grey."""
-    config = override(small, {"model.lr": "3e-3", "batch.size": "8", "budget.warmup": "80", "budget.updates": "81"})
+    config = override(small, FAST | {"model.reward_loss": "50", "batch.size": "8", "budget.warmup": "80"})
     learner = make("multitask_dv2", config, target, replace(source, config=config), tmp_path, warm_rounds=1, epochs=1)
     owner, rows = learner.source.agent, [learner.source.next_rows(), learner.next_rows()]
     before = [losses_of(owner, domain) for domain in rows]
@@ -387,7 +427,7 @@ def test_each_actor_critic_learns_from_its_own_domain_alone(
 
     def learnt(folder: str, source_data: bool, target_data: bool) -> tuple[Tensor, Tensor]:
         learner = make("multitask_dv2", config, target, source, tmp_path / folder, epochs=1)
-        other = EpisodeMemory().extend(inverted(seed) for seed in range(20, 24))
+        other = EpisodeMemory().extend(inverted(seed) for seed in range(40, 44))
         if source_data:
             learner.source.batches.memory = other
         if target_data:
@@ -401,6 +441,18 @@ def test_each_actor_critic_learns_from_its_own_domain_alone(
     assert torch.equal(same_target, target_actor) and not torch.equal(other_source, source_actor)
     same_source, other_target = learnt("c", False, True)
     assert torch.equal(same_source, source_actor) and not torch.equal(other_target, target_actor)
+
+
+@pytest.mark.slow
+def test_each_actor_critic_learns_to_push_its_own_way(
+    small: Config, target: EpisodeMemory, pusher: SourceAgent, tmp_path: Path
+) -> None:
+    """What is rewarded is a column to the right, which the same action moves to opposite sides in the two domains."""
+    config, one_block = override(small, PUSHING), {"warm_rounds": 1, "epochs": 1, "source_env_steps_per_round": 0}
+    learner = make("multitask_dv2", config, target, pusher, tmp_path, **one_block)
+    turns(learner, 250)
+    owner = learner.source.agent
+    assert push(owner, learner.source.memory) > 0.3 and push(learner.agent, target) < -0.3
 
 
 def test_states_are_parted_by_domain() -> None:
