@@ -17,9 +17,9 @@ every 200 updates one more episode encoded and one more batch imagined. `joint` 
 every batch, as the other methods of the table do, and imagines from the batch's own states; quick uses it, so that at every
 checkpoint all methods have had the same number of updates of each kind. The buffers then hold what the world model thought
 some updates ago, so quick refreshes more of them: every 10 updates 8 episodes (published: one every 200, under a world
-model that no longer changes) and 1,280 imagined transitions, which renews a dataset of 80 episodes in 100 updates. Quick
-has categorical latents as its other methods have; ln p_k is that of the drawn classes. Its slow critics follow ten times
-faster (τ 0.05) and its critics learn at 1e-3: 1,350 updates would be 7 time constants of the published targets.
+model that no longer changes) and 1,280 imagined transitions; of a dataset of 10 episodes both are renewed in 20 updates.
+Quick has categorical latents as its other methods have; ln p_k is that of the drawn classes. Its slow critics follow ten
+times faster (τ 0.05) and its critics learn at 1e-3: 1,350 updates would be 7 time constants of the published targets.
 
 What is shared with the other world models where the published code has its own, so that the table compares methods and not
 network details: the GRU (Keras's there; both gate the candidate after the matrix product), ELU after convolutions (ReLU
