@@ -50,7 +50,7 @@ def our_style() -> Iterator[None]:
 
 def entitle(figure: Figure, title: str) -> None:
     """Put the title over the figure, in lines that fit its width."""
-    figure.suptitle("\n".join(wrap(title, int(13 * figure.get_figwidth()))), fontsize=8)
+    figure.suptitle("\n".join(wrap(title, int(15 * figure.get_figwidth()))), fontsize=8)
 
 
 def save(figure: Figure, folder: Path, name: str) -> tuple[list[Path], bytes]:

@@ -21,7 +21,7 @@ from coworld_bench.reporting.store import Store, read_store
 from coworld_bench.reporting.tables import measured_table, seeds_table, tidy
 from coworld_bench.reporting.words import caveats
 
-INTERNAL = "error", "options", "settings", "env", "source_options", "variant"  # columns that only select
+INTERNAL = "error", "options", "settings", "source_options", "variant"  # columns that only select
 
 
 def write_report(
