@@ -347,6 +347,17 @@ def test_a_strong_anchor_keeps_the_source(
     assert all(5 * near[name] < away[name] < 0.1 * far[name] for name in far), (near, away, far)
 
 
+def test_the_anchor_is_computed_in_full_precision(
+    small: Config, target: EpisodeMemory, source: SourceAgent, tmp_path: Path
+) -> None:
+    """Where the networks are not."""
+    config = override(small, {"compute.precision": "bfloat16"})
+    learner = make("dv2_finetune_ewc", config, target, replace(source, config=config), tmp_path)
+    metrics = [learner.turn() for _ in range(4)][-1]
+    assert all(metrics[f"{name}/ewc"].dtype == torch.float32 for name in ("model", "actor", "critic"))
+    assert all(part.dtype == torch.float32 for anchor in learner.anchors.values() for part in anchor.fisher)
+
+
 def push(agent: DreamerAgent, memory: EpisodeMemory) -> float:
     """The mean first action component in the first rows of all episodes, where the column is not at an edge."""
     starts = np.flatnonzero(~memory.array("action").any(-1))
