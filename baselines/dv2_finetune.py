@@ -14,22 +14,15 @@ from __future__ import annotations
 from coworld_bench.config import Settings
 from coworld_bench.dreamer import Metrics
 from coworld_bench.methods import Job, Method
-from coworld_bench.offline import TargetLearner
+from coworld_bench.offline import FINETUNED_SOURCE, FinetunedLearner
 
 
-class Dv2Finetune(TargetLearner):
+class Dv2Finetune(FinetunedLearner):
     def __init__(self, settings: Settings, job: Job) -> None:
         super().__init__(job)
-        source = job.sources[0]
-        agent = source.state()["agent"]
-        self.agent.load_weights(agent)
-        self.spent = {"source_updates": agent["counts"][0], "source_env_steps": source.env_steps}
 
     def turn(self) -> Metrics:
         return self.update(self.next_rows())
-
-    def counts(self) -> dict[str, int]:
-        return super().counts() | self.spent
 
 
 METHOD = Method(
@@ -37,8 +30,5 @@ METHOD = Method(
     label="DV2 Finetune",
     learner=Dv2Finetune,
     sources=1,
-    source={
-        "paper": {"online.source_env_steps": "160_000"},
-        "paper/dmc": {"online.source_env_steps": "600_000"},
-    },
+    source=FINETUNED_SOURCE,
 )

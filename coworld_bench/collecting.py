@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from coworld_bench.checkpoints import load_state, save_state
-from coworld_bench.config import Config, override, resolve
+from coworld_bench.config import Config, override, resolve, usual_env
 from coworld_bench.data.build import build
 from coworld_bench.data.dataset import dataset_folder, dataset_id, open_dataset
 from coworld_bench.data.minari import export_minari, minari_root
@@ -68,7 +68,7 @@ class CollectSpec:
 
     @property
     def id(self) -> str:
-        return dataset_id(self.task, self.quality, self.preset)
+        return dataset_id(self.task, self.quality, self.preset, self.env.variant(usual_env(self.task, self.preset)))
 
     @property
     def recipe(self) -> dict[str, Any]:

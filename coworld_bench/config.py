@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coworld_bench.errors import UsageError, unknown
-from coworld_bench.tasks import EnvSpec
+from coworld_bench.tasks import EnvSpec, find_task
 
 S = TypeVar("S", bound="Settings")
 Count = Annotated[int, Field(ge=1)]
@@ -24,12 +24,20 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Settings(BaseModel):
-    """A frozen group of settings; no number of it is infinite or not a number."""
+    """A frozen group of settings; no number of it is infinite or not a number.
+
+    `later` names those that came after results were stored: they name a run only where they differ from their default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    later: ClassVar[tuple[str, ...]] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that name a run."""
+        usual = {name for name in self.later if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in self.to_dict().items() if name not in usual}
 
 
 class EnvConfig(Settings):
@@ -133,12 +141,13 @@ class EvaluationConfig(Settings):
 
 
 class ComputeConfig(Settings):
-    """How the same mathematics is computed. At its defaults it is no part of what names a run."""
+    """How the same mathematics is computed. At its defaults it is no part of what names a run; `memory` never is."""
 
     plain: bool = False  # simple loops differentiated by autograd: the slow oracle of the fast code
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of convolutions and heads; auto: bfloat16 on CUDA
     compile: bool = False  # fuse elementwise work with torch.compile; pays on CUDA, needs a compiler
     graph: bool = True  # on CUDA, replay a whole update as one CUDA graph
+    memory: Literal["auto", "ram", "packed"] = "auto"  # where a dataset's pictures lie; batches are the same
 
 
 class Config(Settings):
@@ -154,12 +163,14 @@ class Config(Settings):
     compute: ComputeConfig = ComputeConfig()
 
     def identity(self) -> dict[str, Any]:
-        """The settings that name a run: all, but those that came later only where they were changed: `compute`,
-        `online.workers`, and the options of the environment that `env` names in full beside them."""
+        """The settings that name a run: all but `compute.memory`, which changes no number, and those that came later only
+        where they were changed: `compute`, `online.workers`, and the options of the environment that `env` names in full
+        beside them."""
         named = self.to_dict()
         for name in ("rewards", "sparse", "action_noise", "background"):
             del named["env"][name]
-        if self.compute == ComputeConfig():
+        del named["compute"]["memory"]
+        if self.compute == ComputeConfig(memory=self.compute.memory):
             del named["compute"]
         if self.online.workers <= 1:
             del named["online"]["workers"]
@@ -229,6 +240,12 @@ def resolve(preset: str, suite: str, options: Mapping[str, str] | None = None) -
     return override(Config.model_validate({"preset": preset, **layers}), options or {})
 
 
+def usual_env(task: str, preset: str) -> EnvSpec:
+    """The environment of a task under a preset, without options."""
+    found = find_task(task)
+    return resolve(preset, found.suite).env.spec(found.id)
+
+
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     """`top` laid over `base`, group by group."""
     merged = dict(base)
@@ -278,6 +295,14 @@ def keys(settings: Settings, prefix: str = "") -> list[str]:
         value = getattr(settings, name)
         names += keys(value, f"{prefix}{name}.") if isinstance(value, Settings) else [prefix + name]
     return names
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested groups as one dictionary with dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return found
 
 
 def parse_options(pairs: list[str]) -> dict[str, str]:

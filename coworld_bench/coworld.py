@@ -1,10 +1,13 @@
 """CoWorld (Wang et al., NeurIPS 2024): an online source agent regularises an offline target agent.
 
-Algorithm 1, top to bottom: `CoWorld.turn` walks the schedule; each branch is one of the paper's stages.
+Algorithm 1: `AlternatingLearner.turn` walks its loops; `train_target` and `train_source` are the paper's stages.
 
     A  align states    the target's encoder is drawn towards the source's on target images          Eq. 3
     B  align rewards   the source's reward head also learns target rewards, mixed with its own       Eqs. 4, 5
     C  constrain value the target's critic is pulled down where it exceeds the source's critic       Eq. 6
+
+Each stage has its switch, and the ablations of the paper's section 4.5 are variants of the method (`METHOD`, below):
+without A β2 is 0, without B η stays 1, without C α is 0, and without max the constraint is on v_target alone.
 
 Differences from the released code, each a repaired fault or a choice it leaves open:
 - λ-returns run forward in time, and actions are really truncated (see losses.py).
@@ -16,84 +19,43 @@ Differences from the released code, each a repaired fault or a choice it leaves 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from coworld_bench.config import Config, Count, Natural, Settings, Share, Weight
+from coworld_bench.alternating import SCHEDULES, AlternatingLearner, ScheduleSettings
+from coworld_bench.config import Share, Weight, merge
 from coworld_bench.dreamer import Metrics, Rows, Seen
 from coworld_bench.losses import align_rewards, align_states, min_max_value, relabel_reward, squared_error
-from coworld_bench.methods import Job, Method
-from coworld_bench.offline import TargetLearner
+from coworld_bench.methods import Job, Method, Variant
 
 
-class CoWorldSettings(Settings):
+class CoWorldSettings(ScheduleSettings):
     """The paper's Meta-World and RoboDesk values (Table 8) and the released schedule, by role."""
 
-    beta2: Weight = 1.0  # weight of stage A
+    later: ClassVar[tuple[str, ...]] = ("constraint",)
+
+    beta2: Weight = 1.0  # weight of stage A; 0: without it
     align_reduction: Literal["batchmean", "mean"] = "batchmean"  # beta2 was tuned with the sum over time
     k: Share = 0.3  # weight of the true target reward in stage B
     eta_first: Weight = 1.0  # weight of the source's own rewards in stage B ...
-    eta_last: Weight = 0.1  # ... at the end of co-training
-    alpha: Weight = 2.0  # weight of stage C, in units of the value
-    warm_rounds: Count = 2  # rounds of (target world model, source) before the epochs
-    epochs: Count = 6
-    source_env_steps_per_round: Natural = 10_000
-    source_env_steps_per_epoch: Natural = 20_000
+    eta_last: Weight = 0.1  # ... at the end of co-training; 1 in both: without stage B
+    alpha: Weight = 2.0  # weight of stage C, in units of the value; 0: without it
+    constraint: Literal["max", "value"] = "max"  # `value`: v_target instead of max(v_target, v_source)
 
 
-@dataclass(frozen=True)
-class Block:
-    """A part of the schedule: `amount` target updates, or source env steps."""
-
-    side: Literal["target", "source"]
-    amount: int
-
-
-def schedule(settings: CoWorldSettings, config: Config) -> list[Block]:
-    """Algorithm 1's loops unrolled: warm rounds (target world model, then source), then epochs; the target ends."""
-    rounds, epochs = settings.warm_rounds, settings.epochs
-    warm = split(config.budget.warmup, rounds)
-    train = split(config.budget.updates - config.budget.warmup, epochs)
-    blocks = []
-    for amount in warm:
-        blocks += [Block("target", amount), Block("source", settings.source_env_steps_per_round)]
-    for amount in train:
-        blocks += [Block("target", amount), Block("source", settings.source_env_steps_per_epoch)]
-    return blocks[:-1]
-
-
-def split(total: int, parts: int) -> list[int]:
-    """`total` in `parts` whole numbers that differ by one at most."""
-    return [total // parts + (part < total % parts) for part in range(parts)]
-
-
-class CoWorld(TargetLearner):
+class CoWorld(AlternatingLearner):
     def __init__(self, settings: CoWorldSettings, job: Job) -> None:
-        super().__init__(job, role="target")  # other initial weights than the source agent of the same seed
+        folders = [job.folder / f"source{number or ''}" for number in range(len(job.sources))]
+        sources = [source.online(folder, job.device) for source, folder in zip(job.sources, folders, strict=True)]
+        super().__init__(settings, job, sources, role="target")  # other initial weights than the source agent of its seed
         self.settings = settings
-        self.source = job.sources[0].online(job.folder / "source", job.device)
-        self.blocks = schedule(settings, job.config)
-        self.block, self.done = 0, 0
-        self.pretrained = self.source.env_steps, self.source.updates
-
-    def turn(self) -> Metrics:
-        """The next unit of Algorithm 1: a target update, or an episode of the source agent with its updates."""
-        self._skip_finished_blocks()
-        if self.blocks[self.block].side == "source":
-            metrics = self.train_source()
-            self.done += self.job.sources[0].domain.env.env_steps
-        else:
-            metrics = self.train_target()
-            self.done += 1
-        return metrics
 
     def train_target(self) -> Metrics:
         """Stages A and C: the world model with aligned states; after the warm-up the behaviour under the constraint."""
         metrics = self.update(self.next_rows(), self.align_states, self.constrain_value)
-        return metrics | {"coworld/alignment_loss": metrics["model/align"]}
+        return metrics | ({"coworld/alignment_loss": metrics["model/align"]} if "model/align" in metrics else {})
 
     def train_source(self) -> Metrics:
         """Stage B: the source agent goes on online, its reward head informed by target rewards."""
@@ -102,11 +64,15 @@ class CoWorld(TargetLearner):
 
     def update_source(self) -> Metrics:
         """An update of the source agent on its own experience, with a batch of target data beside it."""
+        if self.settings.eta_first == self.settings.eta_last == 1:
+            return self.source.update()  # without stage B it sees no target data
         eta = torch.full((), self.eta, device=self.source.agent.device)
         return self.source.update(self.align_rewards, beside=self.next_rows(), given=(eta,))
 
     def align_states(self, seen: Seen, _: dict[str, Tensor]) -> dict[str, Tensor]:
         """Stage A, Eq. 3: β2 KL[softmax(sg e_source(o)) ‖ softmax(e_target(o))] joins the target's world-model loss."""
+        if not self.settings.beta2:
+            return {}
         with torch.no_grad():
             source_embed = self.source.agent.model.encode(seen.pixels, *seen.embed.shape[:2])
         divergence = align_states(source_embed, seen.embed, self.settings.align_reduction)
@@ -124,41 +90,36 @@ class CoWorld(TargetLearner):
     def constrain_value(self, feature: Tensor, value: Tensor, weight: Tensor) -> tuple[dict[str, Tensor], Metrics]:
         """Stage C, Eq. 6: α mean[w max(v_target(s), sg v_source(s))] joins the critic's loss, on target features.
 
-        The metrics tell whether the constraint is alive: v_source, and how often v_target exceeds it."""
-        with torch.no_grad():
-            source_value = self.source.agent.behaviour.value(feature)
-        constraint = self.settings.alpha * (weight * min_max_value(value, source_value)).mean()
+        Without the max it is α mean[w v_target(s)]: pulled down everywhere. The metrics tell whether the constraint is
+        alive: v_source, and how often v_target exceeds it."""
+        source_value = self.source_value(feature)
+        pulled = min_max_value(value, source_value) if self.settings.constraint == "max" else value
+        constraint = self.settings.alpha * (weight * pulled).mean()
         active = (value > source_value).float().mean()
         return {"constraint": constraint}, {
             "coworld/source_value": source_value.mean(), "coworld/constraint_active": active
         }  # fmt: skip
+
+    @torch.no_grad()
+    def source_value(self, feature: Tensor) -> Tensor:
+        """What the source's critic says of target features: [H, N, F] -> [H, N]."""
+        return self.source.agent.behaviour.value(feature)
 
     @property
     def eta(self) -> float:
         """Falls in a line from `eta_first` to `eta_last` over the source env steps of co-training."""
         settings = self.settings
         co_training = sum(block.amount for block in self.blocks if block.side == "source")
-        share = min(1.0, (self.source.env_steps - self.pretrained[0]) / max(1, co_training))
+        share = min(1.0, (self.source_env_steps - self.pretrained[0]) / max(1, co_training))
         return settings.eta_first + share * (settings.eta_last - settings.eta_first)
 
-    def _skip_finished_blocks(self) -> None:
-        while self.done >= self.blocks[self.block].amount:
-            self.block, self.done = self.block + 1, 0
 
-    def counts(self) -> dict[str, int]:
-        return super().counts() | {"source_updates": self.source.updates, "source_env_steps": self.source.env_steps}
-
-    def state_dict(self) -> dict[str, Any]:
-        place = {"place": (self.block, self.done), "pretrained": self.pretrained}
-        return super().state_dict() | {"source": self.source.state_dict()} | place
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self.source.load_state_dict(state["source"])
-        self.block, self.done = state["place"]
-        self.pretrained = tuple(state["pretrained"])
-
-
+VARIANTS = {
+    "without_state_alignment": Variant("CoWorld w/o state alignment", {"beta2": 0.0}),
+    "without_reward_alignment": Variant("CoWorld w/o reward alignment", {"eta_first": 1.0, "eta_last": 1.0}),
+    "without_value_constraint": Variant("CoWorld w/o value constraint", {"alpha": 0.0}),
+    "without_max": Variant("CoWorld w/o max", {"constraint": "value"}),
+}
 METHOD = Method(
     name="coworld",
     label="CoWorld",
@@ -166,21 +127,17 @@ METHOD = Method(
     revision=2,  # 1: source and target agent of a run started from the same random weights
     settings=CoWorldSettings,
     sources=1,
-    own={
-        "paper/dmc": {
-            "beta2": 1.5, "k": 0.9, "alpha": 1.0,  # Table 8
-            "epochs": 30, "source_env_steps_per_round": 5_000, "source_env_steps_per_epoch": 10_000,
+    variants=VARIANTS,
+    own=merge(
+        SCHEDULES,
+        {
+            "paper/dmc": {"beta2": 1.5, "k": 0.9, "alpha": 1.0},  # Table 8
+            # Rewards are divided by the largest of one decision there, which is 10 on Meta-World, 2 on DMC, 1 on RoboDesk
+            # under preset paper: alpha keeps its proportion to them.
+            "quick": {"alpha": 0.2},
+            "quick/robodesk": {"alpha": 2.0},
+            "quick/dmc": {"beta2": 1.5, "k": 0.9, "alpha": 0.5},
+            "smoke": {"alpha": 0.2},
         },
-        # Rewards are divided by the largest of one decision there, which is 10 on Meta-World, 2 on DMC, 1 on RoboDesk
-        # under preset paper: alpha keeps its proportion to them.
-        "quick": {"alpha": 0.2, "source_env_steps_per_round": 250, "source_env_steps_per_epoch": 250},
-        "quick/robodesk": {"alpha": 2.0},
-        "quick/dmc": {
-            "beta2": 1.5, "k": 0.9, "alpha": 0.5, "source_env_steps_per_round": 500, "source_env_steps_per_epoch": 500,
-        },
-        "smoke": {
-            "alpha": 0.2, "warm_rounds": 1, "epochs": 2,
-            "source_env_steps_per_round": 50, "source_env_steps_per_epoch": 50,
-        },
-    },
-)  # fmt: skip
+    ),
+)

@@ -1,10 +1,12 @@
-"""Which device to compute on."""
+"""Which device to compute on, and how much memory the host has left."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 from coworld_bench.errors import NotUsable, unknown
 
@@ -50,3 +52,34 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # glibc's largest
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes that a process may still take: what the machine has, or its control groups leave where that is less."""
+    lines = (root / "proc/meminfo").read_text().splitlines()
+    available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    return max(0, min([available, *left_to_groups(root)]))
+
+
+def left_to_groups(root: Path) -> Iterator[int]:
+    """What each control group that holds this process leaves it, versions 1 and 2; page cache it could drop is left."""
+    own = root / "proc/self/cgroup"
+    for line in own.read_text().splitlines() if own.is_file() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes") if controllers else ("memory.max", "memory.current")
+        inner = top / path.strip("/")
+        for group in (inner, *inner.parents):
+            limit, used, stat = (group / name for name in (*names, "memory.stat"))
+            if limit.is_file() and used.is_file() and (text := limit.read_text().strip()) != "max":
+                yield int(text) - int(used.read_text()) + cached(stat)
+            if group == top:
+                break
+
+
+def cached(stat: Path) -> int:
+    """Bytes of files that a control group could drop."""
+    values = dict(line.split() for line in stat.read_text().splitlines())
+    return int(values.get("total_inactive_file", values.get("inactive_file", 0)))

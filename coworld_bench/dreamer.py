@@ -2,15 +2,15 @@
 
 An update has two halves. `update_model` fits the world model to a batch and returns the states it saw;
 `update_behaviour` imagines from them and fits actor and critic. A method changes either by passing a function that returns
-extra (or replacing) named loss terms; nothing of another agent is ever stored in this one. Both halves are pure functions
-of tensors, which CUDA graphs may replay.
+extra (or replacing) named loss terms; nothing of another agent is ever stored in this one, unless both are made to share
+one world model. Both halves are pure functions of tensors, which CUDA graphs may replay.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from coworld_bench.config import Config, ModelConfig
 from coworld_bench.data.memory import Batch
 from coworld_bench.errors import UsageError
 from coworld_bench.feeding import Drawn, on_device
+from coworld_bench.fusing import made
 from coworld_bench.losses import discount_weights, lambda_returns, squared_error, truncated_normal, truncated_sample
 from coworld_bench.nets import Precision, image_decoder, image_encoder, mlp
 from coworld_bench.replay import Replay
@@ -37,12 +38,19 @@ Metrics = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """The sizes an agent is built from. `action_input` is the largest action of the domains it must understand."""
+    """The sizes an agent is built from. `action_input` is the largest action of the domains it must understand; the RSSM
+    reads `label` behind every action, which tells it the domain where one world model has several."""
 
     action: int
     action_input: int
     reward_scale: float
     prior_heads: int = 1
+    label: tuple[float, ...] = ()
+
+    @property
+    def mask(self) -> Tensor:
+        """1 for the domain's own action dimensions, 0 for padding: [A_max]."""
+        return (torch.arange(self.action_input) < self.action).float()
 
     @classmethod
     def of(cls, domain: Domain, config: Config, others: tuple[Domain, ...] = (), prior_heads: int = 1) -> AgentSpec:
@@ -51,9 +59,13 @@ class AgentSpec:
         widest = max(domain.action, *(other.action for other in others)) if others else domain.action
         return cls(domain.action, widest, 1 / domain.largest_reward if config.env.unit_reward else 1.0, prior_heads)
 
+    def widened(self, action_input: int) -> AgentSpec:
+        return replace(self, action_input=max(self.action_input, action_input))
+
 
 class Rows(NamedTuple):
-    """A batch on the device, time first: image uint8 [T, B, 64, 64, 3], action [T, B, A_max], reward [T, B] (scaled)."""
+    """A batch on the device, time first: image uint8 [T, B, 64, 64, 3], action [T, B, A_max] (and the domain's label behind
+    it, where it has one), reward [T, B] (scaled)."""
 
     image: Tensor
     action: Tensor
@@ -89,6 +101,7 @@ class Seen(NamedTuple):
 
 Terms = Callable[..., dict[str, Tensor]]  # see DreamerAgent.update_model
 CriticTerms = Callable[[Tensor, Tensor, Tensor], tuple[dict[str, Tensor], Metrics]]  # see update_behaviour
+ActorTerms = Callable[[Tensor, Tensor], tuple[dict[str, Tensor], Metrics]]  # see update_behaviour
 
 
 class WorldModel(nn.Module):
@@ -96,7 +109,7 @@ class WorldModel(nn.Module):
         super().__init__()
         self.config, self.precision, self.plain = config, precision, plain
         self.encoder = image_encoder(config, plain)
-        self.rssm = Rssm(config, self.encoder.size, spec.action_input, spec.prior_heads)
+        self.rssm = Rssm(config, self.encoder.size, spec.action_input + len(spec.label), spec.prior_heads)
         self.decoder = image_decoder(config, self.rssm.feature_size, plain)
         self.reward = mlp(self.rssm.feature_size, config.units, config.reward_layers, 1)
 
@@ -126,12 +139,16 @@ class WorldModel(nn.Module):
 
     def terms(self, rows: Rows, seen: Seen, member: Tensor | None) -> dict[str, Tensor]:
         """The world model's loss (Eq. 2) by name, each a mean over time and batch."""
-        config, feature = self.config, seen.state.feature
+        config, feature, fuse = self.config, seen.state.feature, self.rssm.latents.made
         with self.precision():
             image = self.decoder.loss(feature.flatten(0, 1), seen.pixels)
-        reward = squared_error(self.predict_reward(feature), rows.reward).mean()
-        kl = self.rssm.kl_loss(seen.statistics, seen.state.deter, config.kl_balance, config.free_nats, member)
+        reward = fuse(WorldModel.reward_loss)(self, feature, rows.reward)
+        kl = fuse(Rssm.kl_loss)(self.rssm, seen.statistics, seen.state.deter, config.kl_balance, config.free_nats, member)
         return {"image": image, "reward": config.reward_loss * reward, "kl": config.kl_scale * kl}
+
+    def reward_loss(self, feature: Tensor, reward: Tensor) -> Tensor:
+        """The head's squared error, a mean over time and batch."""
+        return squared_error(self.predict_reward(feature), reward).mean()
 
 
 class ActorCritic(nn.Module):
@@ -143,10 +160,10 @@ class ActorCritic(nn.Module):
         self.actor = mlp(feature, model.units, model.actor_layers, 2 * spec.action_input)
         self.critic = mlp(feature, model.units, model.value_layers, 1)
         self.slow_critic = copy.deepcopy(self.critic).requires_grad_(False)
-        mask = torch.zeros(spec.action_input)
-        mask[: spec.action] = 1
-        self.register_buffer("mask", mask)
+        self.register_buffer("mask", spec.mask)
+        self.register_buffer("label", torch.tensor(spec.label), persistent=False)
         self.mask: Tensor
+        self.label: Tensor
 
     def value(self, feature: Tensor) -> Tensor:
         return self._run(self.critic, feature).squeeze(-1)
@@ -164,16 +181,25 @@ class ActorCritic(nn.Module):
         return out.float()
 
     def mode(self, feature: Tensor) -> Tensor:
-        return self.moments(feature)[0] * self.mask
+        return self._own(self.moments(feature)[0])
 
     def sample(self, feature: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """An action [..., A_max] and the entropy of its distribution [...], both over the domain's own dimensions."""
         action, entropy = truncated_normal(*self.moments(feature), uniform)
-        return action * self.mask, (entropy * self.mask).sum(-1)
+        return self._own(action), (entropy * self.mask).sum(-1)
 
     def draw(self, feature: Tensor, uniform: Tensor) -> Tensor:
         """The action of `sample` alone."""
-        return truncated_sample(*self.moments(feature), uniform) * self.mask
+        return self._own(truncated_sample(*self.moments(feature), uniform))
+
+    def _own(self, action: Tensor) -> Tensor:
+        return self.labelled(action * self.mask)
+
+    def labelled(self, action: Tensor) -> Tensor:
+        """[..., A_max] -> what the RSSM reads: the action, and the domain's label where it has one."""
+        if not len(self.label):
+            return action
+        return torch.cat([action, self.label.expand(*action.shape[:-1], -1)], -1)
 
 
 class Imagined(NamedTuple):
@@ -185,7 +211,7 @@ class Imagined(NamedTuple):
 
 
 class Carry(NamedTuple):
-    """What an acting agent remembers: its latent state and its last action [B, A_max]."""
+    """What an acting agent remembers: its latent state and its last action [B, A_max] (labelled as in `Rows`)."""
 
     state: State
     action: Tensor
@@ -194,32 +220,49 @@ class Carry(NamedTuple):
 class DreamerAgent:
     """A world model and an actor-critic with their optimisers, counters and random stream."""
 
-    value_counts_arrival = True
-
     def __init__(
-        self, config: Config, spec: AgentSpec, seed: int, device: str | torch.device = "cpu", role: str = ""
+        self,
+        config: Config,
+        spec: AgentSpec,
+        seed: int,
+        device: str | torch.device = "cpu",
+        role: str = "",
+        model: WorldModel | None = None,
     ) -> None:
-        """`role` gives agents of one seed different initial weights."""
+        """`role` gives agents of one seed different initial weights. With the world `model` of another agent this one is an
+        actor-critic in it; the other alone updates and stores it."""
         self.config, self.spec, self.device = config, spec, torch.device(device)
+        self.owns_model = model is None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(torch_seed(seed, "weights", *([role] if role else [])))
             precision = Precision.of(config.compute.precision, self.device)
-            self.model = WorldModel(config.model, spec, precision, config.compute.plain).to(self.device)
-            self.behaviour = ActorCritic(config.model, self.model.rssm.feature_size, spec, precision).to(self.device)
+            if model is None:
+                model = WorldModel(config.model, spec, precision, config.compute.plain).to(self.device)
+            self.model = model
+            self.behaviour = self.make_behaviour(precision).to(self.device)
         self.model.rssm.compiled = config.compute.compile
         self.generator = torch.Generator(self.device).manual_seed(torch_seed(seed, "noise"))
         self.replay = Replay(self.device, self.generator, config.compute.graph)
         self.model_updates = self.behaviour_updates = 0
         self.reset_optimisers()
 
+    def make_behaviour(self, precision: Precision) -> ActorCritic:
+        """The networks that act and judge; an agent that learns its behaviour in another way has others."""
+        return ActorCritic(self.config.model, self.model.rssm.feature_size, self.spec, precision)
+
+    def made(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, compiled where the settings say so."""
+        return made(function, self.config.compute.compile)
+
     def reset_optimisers(self) -> None:
         """Fresh Adam states and a fresh count of the slow critic's copies."""
         config = self.config
         self.optimisers = {
-            "model": self._adam(self.model, config.model.lr),
             "actor": self._adam(self.behaviour.actor, config.behaviour.actor_lr),
             "critic": self._adam(self.behaviour.critic, config.behaviour.critic_lr),
         }
+        if self.owns_model:
+            self.optimisers["model"] = self._adam(self.model, config.model.lr)
         self.slow_copies_due = 0
 
     def _adam(self, module: nn.Module, lr: float) -> torch.optim.Adam:
@@ -235,7 +278,8 @@ class DreamerAgent:
     def prepared(self, drawn: Drawn) -> Rows:
         """The rows of a batch that is on the device."""
         padding = self.spec.action_input - drawn.action.shape[-1]
-        return Rows(drawn.image, F.pad(drawn.action, (0, padding)), drawn.reward * self.spec.reward_scale)
+        action = self.behaviour.labelled(F.pad(drawn.action, (0, padding)))
+        return Rows(drawn.image, action, drawn.reward * self.spec.reward_scale)
 
     def see(self, rows: Rows) -> Seen:
         noise = self.model.rssm.draw(self.generator, *rows.reward.shape)
@@ -248,6 +292,7 @@ class DreamerAgent:
 
         `terms(seen, own, *given)` adds terms to the loss or replaces those it names; with other rows `beside`, seen in the
         same scan, it is `terms(seen, own, seen_beside, beside, *given)`. What changes from call to call must be `given`."""
+        assert self.owns_model, "a shared world model is updated by the agent that owns it"
         step = partial(self._model_step, terms)
         states, metrics = self.replay(("model", terms, beside is None), step, rows, beside, *given)
         self.model_updates += 1
@@ -273,51 +318,56 @@ class DreamerAgent:
         entropy_scale: float | None = None,
         terms: CriticTerms | None = None,
         penalty: Callable[[Tensor], Tensor] | None = None,
+        actor_terms: ActorTerms | None = None,
     ) -> Metrics:
         """One optimiser step on actor and critic from `starts` [N, .].
 
-        `terms(feature, value, weight)` gives terms of the critic's loss and further metrics; `penalty(deter)` is taken off
-        the reward."""
+        `terms(feature, value, weight)` gives terms of the critic's loss and further metrics, `actor_terms(feature, weight)`
+        those of the actor's; `penalty(deter)` is taken off the reward."""
         config = self.config.behaviour
         if self.slow_copies_due % config.slow_every == 0:
             self.behaviour.slow_critic.load_state_dict(self.behaviour.critic.state_dict())
         self.slow_copies_due += 1
         scale = torch.full((), config.entropy if entropy_scale is None else entropy_scale, device=self.device)
-        step = partial(self._behaviour_step, terms, penalty)
-        metrics: Metrics = self.replay(("behaviour", terms, penalty), step, starts, scale)
+        step = partial(self._behaviour_step, terms, actor_terms, penalty)
+        metrics: Metrics = self.replay(("behaviour", terms, actor_terms, penalty), step, starts, scale)
         self.behaviour_updates += 1
         return metrics
 
     def _behaviour_step(
         self,
-        extra: CriticTerms | None,
+        critic_terms: CriticTerms | None,
+        actor_terms: ActorTerms | None,
         penalty: Callable[[Tensor], Tensor] | None,
         starts: State,
         entropy_scale: Tensor,
     ) -> Metrics:
         config, behaviour = self.config.behaviour, self.behaviour
         imagined = self.imagine(self._some(starts))
-        returns, reward = self._returns(imagined, penalty)
+        returns, reward = self.returns(imagined, penalty)
         weight = discount_weights(len(returns), config.discount, returns)
-        actor_loss = self._actor_loss(returns, imagined.entropy, weight, entropy_scale)
+        actor = {"loss": self._actor_loss(returns, imagined.entropy, weight, entropy_scale)}
         feature = imagined.feature[: len(returns)].detach()
         value = behaviour.value(feature)
-        terms = {"regression": (weight * squared_error(value, returns.detach())).mean()}
+        critic = {"regression": (weight * squared_error(value, returns.detach())).mean()}
         metrics: Metrics = {}
-        if extra is not None:
-            more, metrics = extra(feature, value, weight)
-            terms |= more
-        actor_norm = self._descend("actor", list(behaviour.actor.parameters()), actor_loss)
-        critic_norm = self._descend("critic", list(behaviour.critic.parameters()), sum(terms.values()))
+        if actor_terms is not None:
+            more, metrics = actor_terms(feature, weight)
+            actor |= more
+        if critic_terms is not None:
+            more, further = critic_terms(feature, value, weight)
+            critic, metrics = critic | more, metrics | further
+        actor_norm = self._descend("actor", list(behaviour.actor.parameters()), sum(actor.values()))
+        critic_norm = self._descend("critic", list(behaviour.critic.parameters()), sum(critic.values()))
         return metrics | {
-            "actor/loss": actor_loss.detach(),
             "actor/entropy": imagined.entropy.mean().detach(),
             "actor/grad_norm": actor_norm,
             "critic/value": value.mean().detach(),
             "critic/return": returns.mean().detach(),
             "critic/reward": reward.mean().detach(),
             "critic/grad_norm": critic_norm,
-            **{f"critic/{name}": term.detach() for name, term in terms.items()},
+            **{f"actor/{name}": term.detach() for name, term in actor.items()},
+            **{f"critic/{name}": term.detach() for name, term in critic.items()},
         }
 
     def imagine(self, starts: State) -> Imagined:
@@ -347,20 +397,21 @@ class DreamerAgent:
         """The rollout first, unrecorded; then the actor on all its states at once, and the dynamics' own backward pass."""
         rssm, behaviour = self.model.rssm, self.behaviour
         dynamics = rssm.dynamics(members)
-        rollout = roll_out(dynamics, *starts, noise, lambda row, feature: behaviour.draw(feature, uniform[row]))
+        draw, sample = self.made(ActorCritic.draw), self.made(ActorCritic.sample)
+        rollout = roll_out(dynamics, *starts, noise, lambda row, feature: draw(behaviour, feature, uniform[row]))
         acted_on = State(rollout.deter[:-1], rollout.stoch[:-1]).feature
-        action, entropy = behaviour.sample(acted_on, uniform)
+        action, entropy = sample(behaviour, acted_on, uniform)
         deter, stoch = ImagineScan.apply(action, dynamics, rollout)
         return Imagined(State(deter, stoch).feature, deter, entropy)
 
-    def _returns(self, imagined: Imagined, penalty: Callable[[Tensor], Tensor] | None) -> tuple[Tensor, Tensor]:
+    def returns(self, imagined: Imagined, penalty: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """λ-returns of every row but the last [R-1, N] and the rewards they were made from (Eqs. 8, 9)."""
         reward = self.model.predict_reward(imagined.feature[:-1])
         if penalty is not None:
             reward = reward - penalty(imagined.deter[:-1].flatten(0, 1)).view_as(reward)
         next_value = self.behaviour.slow_value(imagined.feature[1:])
         config = self.config.behaviour
-        return lambda_returns(reward, next_value, config.discount, config.trace), reward
+        return self.made(lambda_returns)(reward, next_value, config.discount, config.trace), reward
 
     def _actor_loss(self, returns: Tensor, entropy: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
         """-mean[w_t (V_t + η Ent_t)]. `dv2` leaves out V_0, which no imagined action can change."""
@@ -400,7 +451,8 @@ class DreamerAgent:
 
     @torch.no_grad()
     def initial(self, batch: int = 1) -> Carry:
-        return Carry(self.model.rssm.initial(batch), torch.zeros(batch, self.spec.action_input, device=self.device))
+        action = torch.zeros(batch, self.spec.action_input, device=self.device)
+        return Carry(self.model.rssm.initial(batch), self.behaviour.labelled(action))
 
     @torch.no_grad()
     def act(
@@ -414,7 +466,8 @@ class DreamerAgent:
         states, _ = self.model.rssm.observe(self.model.embed(pixels), carry.action.unsqueeze(0), noise, carry.state)
         state = State(states.deter[0], states.stoch[0])
         if sample:
-            uniform = torch.rand(carry.action.shape, generator=generator, device=self.device)
+            shape = len(image), self.spec.action_input
+            uniform = torch.rand(shape, generator=generator, device=self.device)
             action, _ = self.behaviour.sample(state.feature, uniform)
         else:
             action = self.behaviour.mode(state.feature)
@@ -428,11 +481,13 @@ class DreamerAgent:
     # Storing
 
     def weights(self) -> dict[str, Any]:
-        return {"model": self.model.state_dict(), "behaviour": self.behaviour.state_dict()}
+        own = {"behaviour": self.behaviour.state_dict()}
+        return own | {"model": self.model.state_dict()} if self.owns_model else own
 
     def load_weights(self, weights: dict[str, Any]) -> None:
         """Take over the networks of an agent of the same sizes; a different mask (domain) is kept."""
-        self.model.load_state_dict(weights["model"])
+        if self.owns_model:
+            self.model.load_state_dict(weights["model"])
         behaviour = {**weights["behaviour"], "mask": self.behaviour.mask}
         self.behaviour.load_state_dict(behaviour)
 

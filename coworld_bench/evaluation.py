@@ -59,7 +59,7 @@ class Evaluator:
 
         def plays() -> Iterator[Play]:
             for policy, seed in asked:
-                claims.append(([], policy.value_counts_arrival))
+                claims.append(([], getattr(policy, "value_counts_arrival", True)))
                 yield acting(policy, seed, claims[-1][0]), seed
 
         played = play_all(self.env if self.pool is None else self.pool, plays())

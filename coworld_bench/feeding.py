@@ -1,7 +1,8 @@
 """From episodes in memory to batches on the device: the same numbers by three ways, the fastest that the device allows.
 
 On a CPU a batch is gathered where it is used. On CUDA the episodes themselves lie on the device where they fit, and a batch
-is a gather there; where they do not, the next batch is gathered into pinned memory and copied while this one is used.
+is a gather there; where they do not, or lie packed on disk, the next batch is gathered into pinned memory and copied while
+this one is used.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from coworld_bench.data.memory import Batch, BatchStream, EpisodeMemory
+from coworld_bench.data.memory import Batch, BatchStream, Memory
 
 SHARE = 0.5  # of the device's free memory that episodes may take
 PIXELS = 3 * 64 * 64  # bytes of a row that is still to come
@@ -44,6 +45,8 @@ def feed(batches: BatchStream, device: torch.device, rows: int = 0) -> Feed:
     """What brings the batches of a stream to a device; `rows` is how far its memory may grow."""
     if device.type == "cpu":
         return Gathered(batches, device)
+    if batches.memory.packed:
+        return Ahead(batches, device)
     free, _ = torch.cuda.mem_get_info(device)
     bytes_a_row = PIXELS if batches.memory.rows == 0 else batches.memory.row_bytes
     fits = bytes_a_row * max(rows, batches.memory.rows) <= SHARE * free
@@ -70,7 +73,7 @@ class Resident:
 
     def __init__(self, batches: BatchStream, device: torch.device) -> None:
         self.batches, self.device = batches, device
-        self._memory: EpisodeMemory | None = None
+        self._memory: Memory | None = None
         self._kept: Drawn | None = None
         self._rows = 0
 

@@ -30,6 +30,17 @@ def categorical_kl(logits: Tensor, other_logits: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum((-2, -1))
 
 
+def gaussian_log_prob(sample: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """ln N(sample | mean, std) of a diagonal Gaussian, summed over the last axis: [..., S] -> [...]."""
+    distance = ((sample - mean) / std).square()
+    return -0.5 * (distance + math.log(2 * math.pi)).sum(-1) - std.log().sum(-1)
+
+
+def categorical_log_prob(onehot: Tensor, logits: Tensor) -> Tensor:
+    """ln p(onehot) of independent categoricals, summed over them: [..., S, classes] -> [...]."""
+    return (onehot * logits.log_softmax(-1)).sum((-2, -1))
+
+
 def balanced_kl(train_posterior: Tensor, train_prior: Tensor, balance: float, free_nats: float) -> Tensor:
     """(1-b) max(mean KL[q ‖ sg p], free) + b max(mean KL[sg q ‖ p], free), from the two elementwise KLs.
 
@@ -68,6 +79,12 @@ def align_states(source_embed: Tensor, target_embed: Tensor, reduction: str = "b
     return divergence.mean() if reduction == "mean" else divergence.sum(0).mean()
 
 
+def softmax_entropy(embed: Tensor) -> Tensor:
+    """The entropy of softmax(embed), in nats: [..., E] -> [...]."""
+    log_p = embed.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1)
+
+
 def relabel_reward(source_prediction: Tensor, target_reward: Tensor, k: float) -> Tensor:
     """Stage B (Eq. 4): r̃ = (1-k) sg r_source(s̃) + k r_target; k weighs the true target reward."""
     return (1 - k) * source_prediction.detach() + k * target_reward
@@ -100,6 +117,12 @@ def truncated_sample(mean: Tensor, std: Tensor, uniform: Tensor) -> Tensor:
     """The sample of `truncated_normal` alone, where no gradient is wanted."""
     below, mass = _truncation((-1 - mean) / std, (1 - mean) / std)
     return _quantile(mean, std, below + uniform * mass).clamp(-1, 1)
+
+
+def truncated_log_density(mean: Tensor, std: Tensor, action: Tensor) -> Tensor:
+    """ln p(action) under the distribution of `truncated_normal`, of each element: all [..., A], action in [-1, 1]."""
+    _, mass = _truncation((-1 - mean) / std, (1 - mean) / std)
+    return -0.5 * ((action - mean) / std).square() - (std * mass).log() - 0.5 * math.log(2 * math.pi)
 
 
 def _truncation(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from coworld_bench.checkpoints import load_state, restore_stream
@@ -43,12 +44,11 @@ class OnlineAgent:
         device: str = "cpu",
         action_input: int = 0,
         pool: EnvPool | None = None,
+        agent: DreamerAgent | None = None,
     ) -> None:
+        """Without an `agent` it makes one of its own, on `device`, that understands actions of size `action_input`."""
         self.domain, self.config, self.seed, self.staging, self.pool = domain, config, seed, staging, pool
-        spec = AgentSpec.of(domain, config)
-        self.agent = DreamerAgent(
-            config, AgentSpec(spec.action, max(spec.action, action_input), spec.reward_scale), seed, device
-        )
+        self.agent = agent or DreamerAgent(config, AgentSpec.of(domain, config).widened(action_input), seed, device)
         self.noise = torch.Generator(self.agent.device).manual_seed(torch_seed(seed, "acting"))
         self.memory = EpisodeMemory()
         self.batches = BatchStream(self.memory, seed, config.batch.size, config.batch.length)
@@ -143,9 +143,12 @@ class OnlineAgent:
 
     def update(self, terms: Terms | None = None, beside: Rows | None = None, given: tuple[Tensor, ...] = ()) -> Metrics:
         """One update of world model, actor and critic on the agent's own experience (plus a method's terms)."""
-        rows = self.agent.prepared(self.feed.next())
-        states, metrics = self.agent.update_model(rows, terms, beside, given)
+        states, metrics = self.agent.update_model(self.next_rows(), terms, beside, given)
         return metrics | self.agent.update_behaviour(states, self.entropy_scale)
+
+    def next_rows(self) -> Rows:
+        """The next batch of the agent's own experience, on the device."""
+        return self.agent.prepared(self.feed.next())
 
     @property
     def entropy_scale(self) -> float:
@@ -271,6 +274,9 @@ class OnlineAgent:
     def take_over(self, state: dict[str, Any]) -> None:
         """Take over networks, optimisers and random streams, and leave the episodes as they are."""
         self.agent.load_state_dict(state["agent"])
+        self.restore_streams(state)
+
+    def restore_streams(self, state: dict[str, Any]) -> None:
         restore_stream(self.noise, state["noise"])
         self.batches.load_state_dict(state["batches"])
 
@@ -297,12 +303,26 @@ class SourceAgent:
     def episodes(self) -> list[Episode]:
         return Staging(self.folder / "episodes", read_only=True).episodes()
 
-    def online(self, folder: Path, device: str) -> OnlineAgent:
-        """The agent again at work in its source environment, on a copy of its experience in `folder`."""
+    def agent(self, device: str, label: tuple[float, ...] = ()) -> DreamerAgent:
+        """Its networks and counts in an agent with fresh optimisers; the weights that read a `label` begin at zero."""
+        spec = replace(AgentSpec.of(self.domain, self.config).widened(self.action_input), label=label)
+        agent = DreamerAgent(self.config, spec, self.seed, device)
+        stored, reads = self.state()["agent"], "rssm.from_action.weight"
+        stored["model"][reads] = F.pad(stored["model"][reads], (0, len(label)))
+        agent.load_weights(stored)
+        agent.model_updates, agent.behaviour_updates, _ = stored["counts"]
+        return agent
+
+    def online(self, folder: Path, device: str, agent: DreamerAgent | None = None) -> OnlineAgent:
+        """The agent, or another `agent` in its place, again at work in its source environment, on a copy of its experience
+        in `folder`."""
         staging = Staging(folder)
         if not len(staging):
             for episode in self.episodes():
                 staging.add(episode)
-        online = OnlineAgent(self.domain, self.config, self.seed, staging, device, self.action_input)
-        online.take_over(self.state())
+        online = OnlineAgent(self.domain, self.config, self.seed, staging, device, self.action_input, agent=agent)
+        if agent is None:
+            online.take_over(self.state())
+        else:
+            online.restore_streams(self.state())
         return online

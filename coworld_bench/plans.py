@@ -6,9 +6,17 @@ methods = ["offline_dv2", "coworld"]
 seeds = { smoke = [0], quick = [0, 1, 2], paper = [0, 1, 2] }
 published = "table02.csv"                   # optional: a file of reports/published
 options.quick = { "budget.updates" = 3000 } # optional: settings on top of a preset
+[arms.no_max]                               # optional: a row of its own, a method of the plan under other settings
+method = "coworld"
+label = "CoWorld w/o max"
+options = { "coworld.alpha" = 0 }
 [[cells]]
 target = "metaworld/door_close"
 source = "metaworld/button_press"           # left out where no method of the plan has a source
+candidates = ["metaworld/window_close"]     # optional: what methods with many sources choose from (default: source)
+label = "sparse"                            # optional: what tells this column from others of the same tasks
+target_options = { "env.action_noise" = 1 } # optional: of the target's environment alone
+source_options = { "env.sparse" = true }    # optional: of the source agent alone
 """
 
 from __future__ import annotations
@@ -26,6 +34,8 @@ from coworld_bench.paths import shipped
 from coworld_bench.seeding import MAX_SEED
 from coworld_bench.tasks import find_task
 
+Options = tuple[tuple[str, str], ...]  # sorted, so that cells can be compared
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -33,22 +43,52 @@ class Cell:
 
     target: str
     source: str | None = None
+    candidates: tuple[str, ...] = ()
+    label: str = ""
+    target_options: Options = ()
+    source_options: Options = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "target", find_task(self.target).id)
+        object.__setattr__(self, "candidates", tuple(find_task(task).id for task in self.candidates))
         if self.source is not None:
             object.__setattr__(self, "source", find_task(self.source).id)
 
     @property
     def code(self) -> str:
-        """`BP → DC*` in the paper's codes."""
+        """`BP → DC*` in the paper's codes, and the label."""
         target = find_task(self.target).code
-        return f"{find_task(self.source).code} → {target}" if self.source else target
+        pair = f"{find_task(self.source).code} → {target}" if self.source else target
+        return f"{pair} ({self.label})" if self.label else pair
+
+    @property
+    def many_sources(self) -> tuple[str, ...]:
+        """What a method with many sources is given."""
+        return self.candidates or ((self.source,) if self.source else ())
+
+    @property
+    def plain(self) -> bool:
+        """Whether its environments are the preset's."""
+        return not (self.target_options or self.source_options)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A row of a plan: a method under settings of its own, under every preset or under some."""
+
+    method: str
+    label: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    by_preset: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def options_of(self, preset: str) -> dict[str, str]:
+        return {**self.options, **self.by_preset.get(preset, {})}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Methods × cells × seeds under one dataset quality. `seeds` and `options` are by preset."""
+    """Rows × cells × seeds under one dataset quality. `methods` names the rows: methods, or `arms`. `seeds` and `options`
+    are by preset."""
 
     name: str
     title: str
@@ -58,6 +98,11 @@ class Plan:
     cells: tuple[Cell, ...]
     published: str | None = None
     options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    arms: Mapping[str, Arm] = field(default_factory=dict)
+
+    def arm(self, name: str) -> Arm:
+        """The row of this name: one of `arms`, or a method as it is."""
+        return self.arms.get(name, Arm(name))
 
     def seeds_of(self, preset: str) -> tuple[int, ...]:
         """The planned seeds; raises UsageError for a preset this plan says nothing of."""
@@ -102,6 +147,7 @@ def parse_plan(name: str, written: Mapping[str, Any]) -> Plan:
         cells=_cells(name, written.get("cells")),
         published=_published(name, written.get("published")),
         options=_options(name, written.get("options", {})),
+        arms=_arms(name, written.get("arms", {}), written.get("methods")),
     )
 
 
@@ -147,10 +193,46 @@ def _cells(name: str, given: Any) -> tuple[Cell, ...]:
     if not isinstance(given, list) or not given or not all(isinstance(cell, dict) for cell in given):
         raise UsageError(f"plan {name} needs at least one [[cells]] with a target; got {given!r}")
     for cell in given:
-        _refuse_unknown_keys(name, cell, ("target", "source"))
-        if not all(isinstance(task, str) for task in cell.values()) or "target" not in cell:
-            raise UsageError(f"plan {name}: a cell is target = 'suite/task' and perhaps source; got {cell!r}")
-    return tuple(dict.fromkeys(Cell(**cell) for cell in given))
+        _refuse_unknown_keys(name, cell, [entry.name for entry in fields(Cell)])
+    return tuple(dict.fromkeys(_cell(name, cell) for cell in given))
+
+
+def _cell(name: str, given: Mapping[str, Any]) -> Cell:
+    texts = {key: given[key] for key in ("target", "source", "label") if key in given}
+    candidates = given.get("candidates", [])
+    target_options, source_options = given.get("target_options", {}), given.get("source_options", {})
+    if "target" not in given or not all(isinstance(text, str) for text in [*texts.values(), *candidates]):
+        raise UsageError(f"plan {name}: a cell is target = 'suite/task' and perhaps source; got {given!r}")
+    if not isinstance(target_options, dict) or not isinstance(source_options, dict):
+        raise UsageError(f"plan {name}: options of a cell are {{ 'env.sparse' = true }}; got {given!r}")
+    for key in target_options:
+        if not key.startswith("env."):
+            raise UsageError(f"plan {name}: target_options are of the environment, env.…; got {key}")
+    return Cell(
+        **texts,
+        candidates=tuple(candidates),
+        target_options=_pairs(target_options),
+        source_options=_pairs(source_options),
+    )
+
+
+def _pairs(options: Mapping[str, Any]) -> Options:
+    return tuple((key, _as_option(value)) for key, value in sorted(options.items()))
+
+
+def _arms(name: str, given: Any, methods: Any) -> dict[str, Arm]:
+    if not isinstance(given, dict):
+        raise UsageError(f"plan {name}: arms are written [arms.NAME] with a method; got {given!r}")
+    for arm, written in given.items():
+        _refuse_unknown_keys(name, written, [entry.name for entry in fields(Arm)])
+        if not isinstance(written.get("method"), str) or arm not in (methods or ()):
+            raise UsageError(f"plan {name}: arm {arm} needs a method, and its name among the plan's methods")
+    return {arm: _arm(name, written) for arm, written in given.items()}
+
+
+def _arm(name: str, written: Mapping[str, Any]) -> Arm:
+    options = {key: _as_option(value) for key, value in written.get("options", {}).items()}
+    return Arm(written["method"], written.get("label", ""), options, _options(name, written.get("by_preset", {})))
 
 
 def _published(name: str, given: Any) -> str | None:

@@ -60,6 +60,8 @@ def rebuild(stored: dict[str, Any], folder: Path, method: str | None, data: Path
         stored["preset"],
         stored["quality"],
         stored["options"],
+        stored.get("target_options", {}),
+        stored.get("source_options", {}),
     )
     resolved = spec.resolve(data)
     if resolved.id != stored["run"]:

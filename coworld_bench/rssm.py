@@ -18,7 +18,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coworld_bench.config import ModelConfig
-from coworld_bench.losses import balanced_kl, categorical_kl, gaussian_kl, sample_onehot
+from coworld_bench.losses import (
+    balanced_kl,
+    categorical_kl,
+    categorical_log_prob,
+    gaussian_kl,
+    gaussian_log_prob,
+    sample_onehot,
+)
 from coworld_bench.scans import Dynamics, Gru, Latents, ObserveScan, Posterior, Prior
 
 
@@ -165,6 +172,16 @@ class Rssm(nn.Module):
         else:
             centres = self.logits(statistics).softmax(-1).flatten(-2)
         return (centres - centres.mean(0)).norm(dim=-1).mean(0)
+
+    def log_prob(self, stoch: Tensor, statistic: Tensor) -> Tensor:
+        """ln p(z) of latents [..., S] under statistics (a density, or the probability of the drawn classes): [...]."""
+        if self.latent == "gaussian":
+            return gaussian_log_prob(stoch, *self.moments(statistic))
+        return categorical_log_prob(self.logits(stoch), self.logits(statistic))
+
+    def log_prob_spread(self, state: State) -> Tensor:
+        """std_k[ln p_k(z | h)] over the prior heads, LOMPO's measure of what the model does not know: [N, .] -> [N]."""
+        return self.log_prob(state.stoch, self.prior.all(state.deter)).std(0, correction=0)
 
 
 class PriorHeads(nn.Module):

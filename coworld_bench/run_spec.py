@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coworld_bench.config import Config, Settings, override, resolve
+from coworld_bench.config import Config, Settings, flat, override, resolve, usual_env
 from coworld_bench.data.dataset import Dataset, dataset_id, open_dataset
 from coworld_bench.envs import check_task, domain_of
 from coworld_bench.errors import UsageError
 from coworld_bench.evaluation import PROTOCOL
 from coworld_bench.files import digest_of, sha256_file
-from coworld_bench.methods import Method, load_method, method_names
+from coworld_bench.methods import Method, load_method, method_file, method_names
 from coworld_bench.seeding import check_seed
 from coworld_bench.sources import SourceSpec
 from coworld_bench.tasks import EnvSpec, find_task
@@ -27,7 +27,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class RunSpec:
-    """A run as it is asked for. `options` are dotted settings; a method's own carry its name: `coworld.alpha`."""
+    """A run as it is asked for. `options` are dotted settings; a method's own carry its name: `coworld.alpha`.
+
+    Those of the environment reach the sources too; `target_options` and `source_options` (`env.…` alone for the target)
+    reach one side."""
 
     method: str
     target: str
@@ -36,28 +39,40 @@ class RunSpec:
     preset: str = "quick"
     quality: str = "medium-replay"
     options: Mapping[str, str] = field(default_factory=dict)
+    target_options: Mapping[str, str] = field(default_factory=dict)
+    source_options: Mapping[str, str] = field(default_factory=dict)
 
     def plan(self) -> PlannedRun:
         """Everything but the dataset's fingerprint. Raises UsageError for anything that does not exist."""
         check_seed(self.seed)
         method = load_method(self.method)
         target = check_task(self.target)
-        sources = tuple(check_task(source).id for source in self.sources)[: method.sources]
-        if len(sources) < method.sources:
-            raise UsageError(f"{method.name} needs {method.sources} source task(s); give --source suite/task")
-        own = {key: value for key, value in self.options.items() if key.startswith(f"{method.name}.")}
+        sources = method.take(tuple(check_task(source).id for source in self.sources))
+        own = {key: value for key, value in self.options.items() if key.startswith(f"{method.family}.")}
         shared = {key: value for key, value in self.options.items() if key not in own and not _of_other_method(key)}
-        config = override(method.adapt(resolve(self.preset, target.suite), target.suite), shared)
-        settings = override(
-            method.defaults(self.preset, target.suite),
-            {key.removeprefix(f"{method.name}."): value for key, value in own.items()},
-        )
-        return PlannedRun(self, method, config, settings, config.env.spec(target.id), sources, shared)
+        preset = method.adapt(resolve(self.preset, target.suite), target.suite)
+        config = override(preset, shared | of_environment(self.target_options))
+        defaults = method.defaults(self.preset, target.suite)
+        settings = override(defaults, {key.removeprefix(f"{method.family}."): value for key, value in own.items()})
+        changed = changes(preset, config, "") | changes(defaults, settings, f"{method.family}.")
+        changed = {key: value for key, value in changed.items() if key in self.options}
+        return PlannedRun(self, method, config, settings, config.env.spec(target.id), sources, shared, changed)
 
     def resolve(self, data: Path | None = None) -> ResolvedRun:
         """The run with its dataset. Raises DatasetError when that is missing or damaged."""
         planned = self.plan()
         return ResolvedRun(planned, open_dataset(planned.dataset_id, data))
+
+
+def of_environment(options: Mapping[str, str]) -> dict[str, str]:
+    """Those that decide what an environment does."""
+    return {key: value for key, value in options.items() if key.startswith("env.")}
+
+
+def changes(usual: Settings, chosen: Settings, prefix: str) -> dict[str, Any]:
+    """The settings of `chosen` that differ from the usual ones, by dotted name."""
+    mine, others = flat(chosen.to_dict()), flat(usual.to_dict())
+    return {prefix + key: value for key, value in mine.items() if value != others[key]}
 
 
 def _of_other_method(key: str) -> bool:
@@ -74,10 +89,25 @@ class PlannedRun:
     env: EnvSpec
     sources: tuple[str, ...]
     shared_options: Mapping[str, str]
+    changes: Mapping[str, Any]  # the options of `spec` that change anything, as settings
 
     @property
     def dataset_id(self) -> str:
-        return dataset_id(self.env.task, self.spec.quality, self.spec.preset)
+        variant = self.env.variant(usual_env(self.env.task, self.spec.preset))
+        return dataset_id(self.env.task, self.spec.quality, self.spec.preset, variant)
+
+    @property
+    def words(self) -> dict[str, Any]:
+        """Who the run is in words, as a report reads them."""
+        spec = self.spec
+        return {
+            "label": self.method.label,
+            "sources": list(self.sources),
+            "options": dict(self.changes),
+            "target_options": dict(spec.target_options),
+            "source_options": dict(spec.source_options) if self.sources else {},
+            "quality": spec.quality,
+        }
 
     def source_specs(self) -> tuple[SourceSpec, ...]:
         """The source agents this run starts from; they understand the actions of every domain."""
@@ -85,9 +115,10 @@ class PlannedRun:
             return ()
         tasks = [self.env.task, *self.sources]
         widest = max(domain_of(EnvSpec(task, observation="state")).action for task in tasks)
-        model, spec = self.config.model.to_dict(), self.spec
-        suite = find_task(self.env.task).suite
-        options = {**self.method.source_options(spec.preset, suite), **self.shared_options}
+        spec, suite = self.spec, find_task(self.env.task).suite
+        shared = override(resolve(spec.preset, suite), self.shared_options) if self.method.experience_only else self.config
+        model = shared.model.to_dict()
+        options = {**self.method.source_options(spec.preset, suite), **self.shared_options, **spec.source_options}
         return tuple(SourceSpec(task, spec.preset, spec.seed, widest, model, options) for task in self.sources)
 
 
@@ -110,37 +141,31 @@ class ResolvedRun:
     def identity(self) -> dict[str, Any]:
         """All that determines the result; its digest names the run."""
         planned, spec = self.planned, self.planned.spec
-        revision = planned.method.revision
+        revision, file = planned.method.revision, method_file(spec.method)
         return ({"revision": revision} if revision > 1 else {}) | {
             "protocol": PROTOCOL,
-            "method": planned.method.name,
-            "method_file": sha256_file(Path(spec.method).expanduser()) if spec.method.endswith(".py") else None,
+            "method": planned.method.family,
+            "method_file": None if file is None else sha256_file(file),
             "target": planned.env.task,
             "env": planned.env.to_dict(),
             "source_digests": [source.digest for source in planned.source_specs()],
             "seed": spec.seed,
             "preset": spec.preset,
             "config": planned.config.identity(),
-            "method_config": planned.settings.to_dict(),
+            "method_config": planned.settings.identity(),
             "dataset": self.dataset.fingerprint,
         }
 
     @property
     def id(self) -> str:
         spec, planned = self.planned.spec, self.planned
-        names = [planned.method.name, planned.env.task.replace("/", "-")]
-        names += [source.replace("/", "-") for source in planned.sources] or ["none"]
-        return "--".join([*names, f"s{spec.seed}", digest_of(self.identity)[:10]])
+        names = [planned.method.name.replace(":", "-"), planned.env.task.replace("/", "-")]
+        sources = [source.replace("/", "-") for source in planned.sources] or ["none"]
+        origin = sources[0] if len(sources) == 1 else f"{len(sources)}-sources"
+        return "--".join([*names, origin, f"s{spec.seed}", digest_of(self.identity)[:10]])
 
     @property
     def config(self) -> dict[str, Any]:
         """What `config.json` holds: the identity, and who it is in words."""
-        planned, spec = self.planned, self.planned.spec
-        return self.identity | {
-            "schema": SCHEMA,
-            "run": self.id,
-            "label": planned.method.label,
-            "sources": list(planned.sources),
-            "options": dict(spec.options),
-            "quality": spec.quality,
-        }
+        planned = self.planned
+        return self.identity | {"method": planned.method.name, "schema": SCHEMA, "run": self.id} | planned.words

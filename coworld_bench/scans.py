@@ -4,27 +4,22 @@ Autograd records some thirty small operations a row and adds up every weight's g
 handful of matrix products each way: what does not depend on the recurrence is computed for all rows before or after the
 loop, weight gradients included. Same mathematics, same noise; `Rssm.observe` and `Rssm.imagine` are the oracle.
 
-A row is a pure function of tensors, so that `torch.compile` can fuse it; `Fuse` says whether it does.
+A row is a pure function of tensors, so that `torch.compile` can fuse it; `Latents` says whether it does.
 Axes: T rows, N parallel sequences, D deterministic, S stochastic (flattened), H hidden, A action.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from coworld_bench.fusing import made
+
 NORM_EPS = 1e-5  # nn.LayerNorm's default
-
-
-@cache
-def fused(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` compiled for the shapes it meets; the first call takes seconds to minutes."""
-    return torch.compile(function, dynamic=False, fullgraph=True)
 
 
 class Latents(NamedTuple):
@@ -35,7 +30,7 @@ class Latents(NamedTuple):
     compiled: bool = False
 
     def made(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        return fused(function) if self.compiled else function
+        return made(function, self.compiled)
 
     def sample(self, statistic: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """The latent [N, S] and what its gradient needs: probabilities, or the sigmoid behind the std."""
@@ -166,13 +161,16 @@ def observe_row_back(
     latents: Latents, gru: Gru, head: Posterior, slope: Slopes, norm: tuple[Tensor, Tensor, Tensor], latent: Tensor,
     noise: Tensor, given: tuple[Tensor, Tensor, Tensor], d_deter: Tensor, d_stoch: Tensor,
 ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:  # fmt: skip
-    """Gradients of the statistic, the head's hidden layer, the gates (twice) and the action; and of h and z before."""
-    d_deters, d_stochs, d_statistics = given
+    """Gradients of the statistic, the head's hidden layer, the gates (twice) and the action; and of h and z before.
+
+    `given` are the outputs' own gradients: of z and the statistic in this row, and of h in the row before, which joins the
+    one returned: there a compiled row has a kernel that can take it along."""
+    d_before, d_stochs, d_statistics = given
     d_statistic = latents.gradient(d_stochs + d_stoch, latent, noise) + d_statistics
     d_hidden = (d_statistic @ head.out) * slope.hidden
-    d_next = torch.addmm(d_deters + d_deter, d_hidden, head.deter)
+    d_next = torch.addmm(d_deter, d_hidden, head.deter)
     d_gates, d_raw, d_action, d_stoch, d_deter = gru_row_back(gru, slope, norm, d_next)
-    return (d_statistic, d_hidden, d_gates, d_raw, d_action), d_deter, d_stoch
+    return (d_statistic, d_hidden, d_gates, d_raw, d_action), d_deter + d_before, d_stoch
 
 
 class ObserveScan(torch.autograd.Function):
@@ -202,13 +200,13 @@ class ObserveScan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         latents, head, gru, kept, noise = ctx.latents, ctx.head, ctx.gru, ctx.kept, ctx.noise
-        deters, stochs = ctx.saved_tensors
+        (deters, stochs), (d_deters, d_stochs, d_statistics) = ctx.saved_tensors, given
         step, slope = latents.made(observe_row_back), latents.made(slopes)(kept, len(gru.from_stoch))
-        d_deter, d_stoch = torch.zeros_like(deters[0]), torch.zeros_like(stochs[0])
+        d_deter, d_stoch, nothing = d_deters[-1], torch.zeros_like(stochs[0]), torch.zeros_like(deters[0])
         rows = []
         for row in reversed(range(len(deters))):
             norm = kept.raw[row], kept.mean[row], kept.scale[row]
-            parts = given[0][row], given[1][row], given[2][row]
+            parts = d_deters[row - 1] if row else nothing, d_stochs[row], d_statistics[row]
             left, d_deter, d_stoch = step(
                 latents, gru, head, slope.row(row), norm, kept.latent[row], noise[row], parts, d_deter, d_stoch
             )

@@ -7,6 +7,7 @@ Step words, used everywhere: a *frame* is one simulator step, an *env step* is o
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -16,6 +17,16 @@ from coworld_bench.files import digest_of
 SUITES = ("metaworld", "robodesk", "dmc", "toy")
 PROFILES = ("exact", "near", "fast")
 SPARSE_REWARD = 500.0  # at the first success of an episode (paper, table 5)
+VARIANT_WORDS: dict[str, Callable[[Any], str]] = {  # letters, digits and underscores: Minari's names allow no others
+    "action_repeat": lambda repeat: f"repeat{repeat}",
+    "profile": str,
+    "observation": str,
+    "image_size": lambda pixels: f"{pixels}px",
+    "rewards": str,
+    "sparse": lambda sparse: "sparse" if sparse else "dense",
+    "action_noise": lambda noise: f"noise{noise:g}".replace(".", "p").replace("-", "m"),
+    "background": lambda folder: {"": "plain", "generated": "generated"}.get(folder) or f"frames{digest_of(folder)[:6]}",
+}
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,12 @@ class EnvSpec:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    def variant(self, usual: EnvSpec) -> str:
+        """What differs from the `usual` environment of a task, as a part of a dataset's name; empty where nothing does."""
+        mine, others = self.to_dict(), usual.to_dict()
+        words = [VARIANT_WORDS[name](value) for name, value in mine.items() if value != others[name]]
+        return "_".join(words)
 
     @property
     def digest(self) -> str:

@@ -95,7 +95,7 @@ class Run:
     def _job(self) -> Job:
         sources = tuple(source.open(self.data) for source in self.planned.source_specs())
         domain: Domain = self.resolved.dataset.domain
-        memory = self.resolved.dataset.load()
+        memory = self.resolved.dataset.load(self.config.compute.memory)
         seed = self.planned.spec.seed
         return Job(self.config, domain, memory, sources, seed, self.device, self.folder / "scratch")
 
@@ -149,7 +149,8 @@ class Run:
     def _result(self, learner: Learner) -> dict[str, Any]:
         dataset, total = self.resolved.dataset, learner.total
         finished = {"started": self.started, "finished": datetime.now(UTC).isoformat(timespec="seconds")}
-        return self.resolved.config | {
+        told = self.resolved.config | own_report(learner)
+        return told | {
             "dataset": facts(dataset),
             "source_agents": [source.card(self.data) for source in self.planned.source_specs()],
             "evaluations": self.evaluations,
@@ -189,6 +190,12 @@ def diagnostics(lines: list[dict[str, Any]], total: int) -> dict[str, float]:
     names = sorted({name for line in late for name in line if name.startswith(("coworld/", "critic/", "model/"))})
     found = {name: [line[name] for line in late if name in line] for name in names}
     return {name.removeprefix("coworld/"): sum(values) / len(values) for name, values in found.items()}
+
+
+def own_report(learner: Learner) -> dict[str, Any]:
+    """What a method itself tells of its run, where it tells anything."""
+    report: dict[str, Any] = getattr(learner, "report", dict)()
+    return {"method_report": report} if report else {}
 
 
 def facts(dataset: Dataset) -> dict[str, Any]:

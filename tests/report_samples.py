@@ -24,7 +24,7 @@ def result(method: str, target: str, mean: float, seed: int = 0, source: str = "
         "sources": [source] if source else [],
         "seed": seed,
         "preset": "quick",
-        "env": environment(target),
+        "env": environment(target, changes.get("preset", "quick")),
         "quality": "medium-replay",
         "options": {},
         "config": {"model": {"deter": 128}},
@@ -81,8 +81,8 @@ def put_anchors(runs: Path, target: str, constant: float, preset: str = "quick")
     kinds = {"random": [300.0, 400.0], "untrained": [10.0, 30.0], "constant": [constant - 10, constant + 10]}
     content = {kind: {"returns": returns, "successes": [False, False]} for kind, returns in kinds.items()}
     path = runs / "anchors" / f"{target.replace('/', '-')}-{preset}.json"
-    write_json(path, {"schema": 1, "task": target, "preset": preset, "env": environment(target)} | content)
+    write_json(path, {"schema": 1, "task": target, "preset": preset, "env": environment(target, preset)} | content)
 
 
-def environment(target: str) -> dict[str, Any]:
-    return resolve("quick", target.split("/")[0]).env.spec(target).to_dict()
+def environment(target: str, preset: str = "quick") -> dict[str, Any]:
+    return resolve(preset, target.split("/")[0]).env.spec(target).to_dict()

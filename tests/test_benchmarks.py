@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
 
-from coworld_bench.benchmarks import data, training
-from coworld_bench.benchmarks.counting import count
+from coworld_bench.benchmarks import data, scanning, training
+from coworld_bench.benchmarks.counting import count, loop_nests
 from coworld_bench.cli.app import main
+from coworld_bench.config import override
+from coworld_bench.dreamer import AgentSpec, DreamerAgent
 
 NARROW = {  # launches depend on rows and layers, not on widths
     "model.depth": "1", "model.units": "8", "model.hidden": "8", "model.deter": "8", "model.stoch": "4",
     "batch.size": "2", "behaviour.starts": "4",
 }  # fmt: skip
+CAN_COMPILE = shutil.which("g++") is not None and Path(sysconfig.get_path("include"), "Python.h").is_file()
 
 
 @pytest.fixture
@@ -42,6 +51,42 @@ def test_the_quick_update_never_waits_either() -> None:
     assert counted("quick", "fast")["synchronisations"] == 0
 
 
+def first_gradients(arm: str) -> tuple[dict[str, list[Tensor]], training.Update]:
+    """The gradients of the arm's first update at P's length, by optimiser; and its updates."""
+    config = override(training.configured("P", arm), {"optimiser.clip": "1e9"})
+    agent, source = (DreamerAgent(config, AgentSpec(training.ACTION, training.ACTION, 1.0), seed) for seed in (0, 1))
+    update, kept, hooks = training.coworld_update(agent, source, training.random_batch(config)), {}, []
+    for name, optimiser in agent.optimisers.items():
+
+        def keep(optimiser: torch.optim.Optimizer, *_: Any, name: str = name) -> None:
+            kept[name] = [weight.grad.clone() for weight in optimiser.param_groups[0]["params"] if weight.grad is not None]
+
+        hooks.append(optimiser.register_step_pre_hook(keep))
+    update()
+    for hook in hooks:
+        hook.remove()
+    return kept, update
+
+
+@pytest.mark.skipif(not CAN_COMPILE, reason="torch.compile needs g++ and Python's headers")
+def test_a_compiled_update_has_the_plain_one_s_gradients_and_half_the_launches(narrow: None) -> None:
+    """At P's length; 40 s on an idle core, nearly all of it compiling."""
+    (plain, _), (compiled, update) = first_gradients("plain"), first_gradients("compiled")
+    for name in ("model", "actor", "critic"):
+        for mine, other in zip(compiled[name], plain[name], strict=True):
+            assert float((mine - other).norm()) <= 1e-4 * float(other.norm()) + 1e-7, name
+    counts = count(update)
+    assert counts["synchronisations"] == 0
+    assert 1400 < counts["launches"] <= 1800  # 690 are products: far fewer would mean unseen kernels
+
+
+def test_every_loop_nest_of_a_compiled_kernel_is_counted() -> None:
+    kernel = "async_compile.cpp_pybinding(['float*'], r'''\nvoid kernel(float* out)\n{\n    {\n        for(;;)\n"
+    kernel += "        {\n        }\n    }\n    {\n        out[0] = 1;\n    }\n}\n''')"
+    source = f"import torch\n\ncpp_fused_add_0 = {kernel}\n\n\ncpp_fused_mul_1 = {kernel}\n"
+    assert loop_nests(source) == {"cpp_fused_add_0": 2, "cpp_fused_mul_1": 2}
+
+
 def test_training_is_measured_in_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(training.SIZES, "P", ("paper", NARROW | {"batch.length": "6"}))
     found = training.measure(["P"], ["released", "fast"], repeats=1)
@@ -58,13 +103,39 @@ def test_the_command_prints_and_stores_a_table(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    "wrong", [["bench", "rendr"], ["bench", "data", "--sizes", "S"], ["bench", "train", "--sizes", "Z"]]
+    "wrong",
+    [
+        ["bench", "rendr"],
+        ["bench", "data", "--sizes", "S"],
+        ["bench", "data", "--peer", "anywhere"],
+        ["bench", "train", "--sizes", "Z"],
+        ["bench", "train", "--arms", "fats"],
+        ["bench", "train", "--arms", "peer"],
+    ],
 )
 def test_wrong_benchmarks_are_refused(wrong: list[str], tmp_path: Path) -> None:
     assert main([*wrong, "--out", str(tmp_path)]) == 2
 
 
 def test_a_released_batch_has_the_shapes_of_ours() -> None:
-    episodes = data.as_dictionary([data.random_episode(seed) for seed in range(2)])
+    episodes = data.as_dictionary([data.drawn_episode(seed) for seed in range(2)])
     batch = data.released_batch(episodes, 3, 5)
     assert batch["image"].shape == (3, 5, 64, 64, 3) and batch["action"].shape == (3, 5, 4)
+
+
+def test_the_released_arm_keeps_its_checks_where_torch_compile_switched_them_off(narrow: None) -> None:
+    """torch.compile's import switches off the checks of torch.distributions, each of which makes the host wait."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        assert counted("P", "released")["synchronisations"] > 100
+        assert Distribution._validate_args is False
+    finally:
+        Distribution.set_default_validate_args(before)
+
+
+def test_the_scan_alone_has_its_arms(narrow: None) -> None:
+    rows = scanning.measure(["P", "quick"], repeats=1)["rows"]
+    assert [(row["size"], row["arm"]) for row in rows] == [
+        ("P", "released"), ("P", "plain"), ("P", "fast"), ("quick", "plain"), ("quick", "fast"),
+    ]  # fmt: skip

@@ -81,6 +81,17 @@ def test_options_of_the_environment_reach_it_and_name_the_run_once() -> None:
         config.env.spec("metaworld/window_close")
 
 
+@pytest.mark.parametrize("others", [[], ["compute.plain=true"]])
+def test_where_pictures_lie_names_no_run(others: list[str]) -> None:
+    plain, packed = (
+        override(resolve("quick", "toy"), parse_options([*others, f"compute.memory={kind}"])) for kind in ("auto", "packed")
+    )
+    assert packed.compute.memory == "packed" and packed.identity() == plain.identity()
+    assert ("compute" in packed.identity()) == bool(others)
+    with pytest.raises(UsageError, match=r"compute.memory='disk'"):
+        override(plain, {"compute.memory": "disk"})
+
+
 @pytest.mark.parametrize("noise", [math.nan, math.inf, -0.1])
 def test_impossible_noise_is_refused(noise: float) -> None:
     with pytest.raises(UsageError, match="action_noise"):

@@ -24,7 +24,6 @@ class Constant:
     """A policy that always does the same and claims to know the future."""
 
     device = torch.device("cpu")
-    value_counts_arrival = True
 
     def initial(self, batch: int = 1) -> int:
         return 0

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
-from made_episodes import played
+from made_episodes import card, played, several
 
-from coworld_bench.data.memory import BatchStream, EpisodeMemory
+from coworld_bench import feeding
+from coworld_bench.data.build import build
+from coworld_bench.data.dataset import open_dataset
+from coworld_bench.data.memory import BatchStream, EpisodeMemory, Memory
+from coworld_bench.errors import UsageError
 from coworld_bench.feeding import Ahead, Feed, Gathered, Resident, feed
 
 CPU = torch.device("cpu")
 FASTER: list[Callable[[BatchStream, torch.device], Feed]] = [Resident, Ahead]
 
 
-def stream(memory: EpisodeMemory, lead: int = 0) -> BatchStream:
+def stream(memory: Memory, lead: int = 0) -> BatchStream:
     return BatchStream(memory, seed=3, batch=4, length=6, lead=lead)
 
 
@@ -64,6 +69,35 @@ def test_shapes_are_time_first_and_a_cpu_gathers() -> None:
     image, action, reward = found.next()
     assert isinstance(found, Gathered)
     assert image.shape[:2] == action.shape[:2] == reward.shape == (6, 4) and image.dtype == torch.uint8
+
+
+def loaded(folder: Path) -> tuple[Memory, Memory]:
+    """The same episodes, decoded and packed."""
+    dataset = open_dataset(build(several(), folder / "data", card()))
+    return dataset.load("ram"), dataset.load("packed")
+
+
+def test_a_packed_memory_feeds_the_batches_of_a_decoded_one(tmp_path: Path) -> None:
+    ram, packed = loaded(tmp_path)
+    for way in (Gathered, Ahead):
+        plain, fast = Gathered(stream(ram), CPU), way(stream(packed), CPU)
+        assert all(same(plain, fast) for _ in range(20))
+    assert isinstance(feed(stream(packed), CPU), Gathered)
+    with pytest.raises(UsageError, match=r"compute.memory=ram"):
+        Resident(stream(packed), CPU).next()
+
+
+def test_a_packed_memory_is_gathered_ahead_on_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeding, "Ahead", lambda batches, device: ("ahead", batches.memory.packed))
+    assert feed(stream(loaded(tmp_path)[1]), torch.device("cuda")) == ("ahead", True)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_cuda_a_packed_memory_feeds_the_batches_of_a_decoded_one(tmp_path: Path) -> None:
+    device, (ram, packed) = torch.device("cuda"), loaded(tmp_path)
+    plain, fast = Gathered(stream(ram), device), feed(stream(packed), device)
+    assert isinstance(fast, Ahead) and all(same(plain, fast) for _ in range(20))
 
 
 @pytest.mark.gpu

@@ -10,9 +10,10 @@ import pytest
 import torch
 from conftest import striped_episode
 
+from coworld_bench.alternating import Block, schedule
 from coworld_bench.checkpoints import load_state, save_state
 from coworld_bench.config import Config, override
-from coworld_bench.coworld import Block, CoWorld, CoWorldSettings, schedule
+from coworld_bench.coworld import CoWorld, CoWorldSettings
 from coworld_bench.data.memory import EpisodeMemory
 from coworld_bench.data.staging import Staging
 from coworld_bench.dreamer import read_metrics

@@ -49,7 +49,9 @@ def make(name: str, memory: EpisodeMemory, preset: str = "smoke", seed: int = 0,
     shared = {key: value for key, value in dotted.items() if not key.startswith("own.")}
     config = override(method.adapt(resolve(preset, "toy"), "toy"), shared)
     settings = override(method.defaults(preset, "toy"), own)
-    return method.learner(settings, Job(config, domain_of(config.env.spec(TOY.task)), memory, (), seed, "cpu", Path("unused")))
+    return method.learner(
+        settings, Job(config, domain_of(config.env.spec(TOY.task)), memory, (), seed, "cpu", Path("unused"))
+    )
 
 
 def turns(learner: PixelLearner, count: int) -> list[dict[str, float]]:
@@ -352,8 +354,8 @@ def test_the_conservative_penalty_lowers_values_of_unseen_actions() -> None:
             episode = striped_episode(seed)
             episode.action[1:] = (0.8, -0.8)
             memory.append(episode)
-        learner = make("cql", memory, batch__size="16", budget__updates="50", own__weight=weight, own__lr="1e-3")
-        turns(learner, 50)
+        learner = make("cql", memory, batch__size="16", budget__updates="100", own__weight=weight, own__lr="1e-3")
+        turns(learner, 100)
         return gap(learner)
 
     with_penalty, without = trained("1"), trained("0")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,12 +139,10 @@ def test_other_settings_are_left_out_unless_asked_for(tmp_path: Path) -> None:
     assert selection.notes == ('1 run(s) with other settings are left out: {"coworld.alpha":"2"}',)
     asked = chosen(tmp_path, options={"coworld.alpha": "2"})
     assert rows_of(asked)["CoWorld"][0] == "10.0 (1/3)†"
-    assert rows_of(asked)["Offline DV2"][0] == "—"
+    assert rows_of(asked)["Offline DV2"][0] == "2000 ± 1000 (3)"  # an option of CoWorld is none of its
 
 
 def test_a_plans_own_options_are_its_default(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     put(tmp_path, result("offline_dv2", DOOR, 10, options={"budget.updates": "30"}))
     plan = replace(PLAN, options={"quick": {"budget.updates": "30"}})
     assert rows_of(chosen(tmp_path, plan=plan))["Offline DV2"][0] == "10.0 (1/3)†"
@@ -156,7 +155,7 @@ def test_seeds_on_another_dataset_are_not_averaged_in(tmp_path: Path) -> None:
     put(tmp_path, result("offline_dv2", DOOR, 9, 3, dataset=other))
     selection = chosen(tmp_path)
     assert rows_of(selection)["Offline DV2"][0] == "2000 ± 1000 (3)"
-    assert selection.notes == ("1 run(s) of offline_dv2 on BP → DC* with other settings or data are left out",)
+    assert selection.notes == ("1 run(s) of Offline DV2 on BP → DC* with other settings or data are left out",)
 
 
 def test_of_two_runs_with_one_seed_the_newest_counts(tmp_path: Path) -> None:
@@ -164,7 +163,7 @@ def test_of_two_runs_with_one_seed_the_newest_counts(tmp_path: Path) -> None:
     put(tmp_path, result("offline_dv2", DOOR, 20, time={"finished": "2025-01-01"}, run="older"))
     selection = chosen(tmp_path)
     assert rows_of(selection)["Offline DV2"][0] == "10.0 (1/3)†"
-    assert selection.notes == ("of several runs of offline_dv2 on BP → DC* with the same seed the newest counts",)
+    assert selection.notes == ("of several runs of Offline DV2 on BP → DC* with the same seed the newest counts",)
 
 
 def test_methods_that_saw_different_data_are_named(tmp_path: Path) -> None:
@@ -314,8 +313,12 @@ def test_anchors_of_another_environment_stand_beside_no_run(tmp_path: Path) -> N
     other = put(tmp_path, result("offline_dv2", WINDOW, 400.0, env=environment(WINDOW) | {"action_repeat": 5}))
     assert other.is_file()
     put_anchors(tmp_path, WINDOW, 656)
+    door, window = (Cell(task, BUTTON) for task in (DOOR, WINDOW))
     selection = select(read_store(tmp_path), PLAN, "quick")
-    assert selection.anchor(DOOR, "constant") and selection.anchor(WINDOW, "constant") is None
+    assert selection.anchor(door, "constant") and not len(selection.measurements["offline_dv2", window].runs)
+    slower = replace(window, target_options=(("env.action_repeat", "5"),))
+    selection = select(read_store(tmp_path), replace(PLAN, cells=(door, slower)), "quick")
+    assert len(selection.measurements["offline_dv2", slower].runs) == 1 and selection.anchor(slower, "constant") is None
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from coworld_bench.collecting import collect, plan_collection
 from coworld_bench.data.dataset import open_dataset
 from coworld_bench.errors import DatasetError, UsageError
 from coworld_bench.files import read_json, read_lines
-from coworld_bench.run_spec import RunSpec
+from coworld_bench.run_spec import ResolvedRun, RunSpec
 from coworld_bench.sources import pretrain_source
 from coworld_bench.training import train
 
@@ -85,6 +85,14 @@ def test_the_number_of_evaluating_processes_changes_no_score_and_no_name(data: P
     assert again[0] == again[1]
 
 
+@pytest.mark.parametrize("method", ["offline_dv2", "coworld"])
+def test_where_pictures_lie_changes_no_score_and_no_name(method: str, data: Path, tmp_path: Path) -> None:
+    kinds = [spec(method, options={"compute.memory": kind}) for kind in ("ram", "packed")]
+    ram, packed = (train(kind, data=data, runs=tmp_path / kind.options["compute.memory"]) for kind in kinds)
+    assert packed["run"] == ram["run"] == spec(method).resolve(data).id
+    assert packed["evaluations"] == ram["evaluations"] and packed["diagnostics"] == ram["diagnostics"]
+
+
 def test_a_result_explains_itself(data: Path, tmp_path: Path) -> None:
     result = train(spec("coworld"), data=data, runs=tmp_path)
     dataset = open_dataset("toy/point/medium-replay-smoke", data)
@@ -108,8 +116,11 @@ def test_all_that_determines_a_result_is_in_its_name(data: Path) -> None:
 
 
 def test_data_from_another_environment_are_refused(data: Path) -> None:
-    with pytest.raises(UsageError, match=r"another environment.*profile 'fast' against 'exact'"):
+    with pytest.raises(DatasetError, match=r"no dataset toy/point/medium-replay-smoke__exact-v0"):
         spec("offline_dv2", options={"env.profile": "exact"}).resolve(data)
+    usual, other = spec("offline_dv2"), spec("offline_dv2", options={"env.profile": "exact"})
+    with pytest.raises(UsageError, match=r"another environment.*profile 'fast' against 'exact'"):
+        ResolvedRun(other.plan(), usual.resolve(data).dataset)
 
 
 def test_missing_data_and_sources_are_named_with_what_makes_them(data: Path, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from coworld_bench.bench.executor import Job
 from coworld_bench.collecting import plan_collection
 from coworld_bench.data.dataset import dataset_folder
 from coworld_bench.errors import OK, SOME_FAILED, UsageError, unknown
-from coworld_bench.methods import load_method, method_names
+from coworld_bench.methods import load_method, method_names, whole_name
 from coworld_bench.plans import Cell, Plan
-from coworld_bench.run_spec import PlannedRun, ResolvedRun, RunSpec
+from coworld_bench.run_spec import PlannedRun, ResolvedRun, RunSpec, of_environment
 from coworld_bench.seeding import check_seed
 from coworld_bench.sources import SourceSpec
 from coworld_bench.tasks import find_task
@@ -45,7 +45,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Selection:
-    """What of a plan is to be run."""
+    """What of a plan is to be run; `methods` names its rows."""
 
     plan: Plan
     preset: str
@@ -67,7 +67,7 @@ def select(
 ) -> Selection:
     """The chosen part of a plan; what is not chosen is the plan's. Raises UsageError for a name that does not exist."""
     chosen = tuple(dict.fromkeys(methods or plan.methods))
-    names = {load_method(method).name for method in chosen}
+    names = {load_method(plan.arm(method).method).family for method in chosen}
     settings = plan.options_of(preset) | dict(options or {})
     check_prefixes(settings, names)
     wanted = tuple(dict.fromkeys(seeds)) if seeds else plan.seeds_of(preset)
@@ -109,17 +109,24 @@ def plan_jobs(selection: Selection, place: Place) -> list[Job]:
             for method in selection.methods:
                 for job in run_jobs(run_spec(selection, cell, method, seed), place, selection.force):
                     jobs.setdefault(job.key, job)
-        anchors = anchors_job(cell.target, selection.preset, of_environment(selection.options), place)
+        anchors = anchors_job(cell.target, selection.preset, target_environment(selection, cell), place)
         jobs.setdefault(anchors.key, anchors)
     return list(jobs.values())
 
 
-def run_spec(selection: Selection, cell: Cell, method: str, seed: int) -> RunSpec:
-    sources = (cell.source,) if cell.source else ()
-    quality, options = selection.plan.quality, dict(selection.options)
-    if method.endswith(".py"):
-        method = str(Path(method).expanduser().resolve())
-    spec = RunSpec(method, cell.target, sources, seed, selection.preset, quality, options)
+def target_environment(selection: Selection, cell: Cell) -> dict[str, str]:
+    return of_environment({**selection.options, **dict(cell.target_options)})
+
+
+def run_spec(selection: Selection, cell: Cell, row: str, seed: int) -> RunSpec:
+    """The run of one row of the plan on a cell."""
+    arm = selection.plan.arm(row)
+    many = load_method(arm.method).sources == "many"
+    sources = cell.many_sources if many else (cell.source,) if cell.source else ()
+    spec = RunSpec(
+        whole_name(arm.method), cell.target, sources, seed, selection.preset, selection.plan.quality,
+        {**selection.options, **arm.options_of(selection.preset)}, dict(cell.target_options), dict(cell.source_options),
+    )  # fmt: skip
     return replace(spec, sources=spec.plan().sources)
 
 
@@ -134,7 +141,7 @@ def run_jobs(spec: RunSpec, place: Place, force: bool = False) -> list[Job]:
 
 def collect_job(planned: PlannedRun, place: Place) -> Job:
     spec = planned.spec
-    options = of_environment(spec.options)
+    options = of_environment({**spec.options, **spec.target_options})
     folder = dataset_folder(place.data, planned.dataset_id)
     there = (folder / "manifest.json").is_file()
     if not there:
@@ -163,11 +170,6 @@ def source_job(spec: SourceSpec, place: Place) -> Job:
     )
 
 
-def of_environment(options: Mapping[str, str]) -> dict[str, str]:
-    """Those that decide what an environment does."""
-    return {key: value for key, value in options.items() if key.startswith("env.")}
-
-
 def anchors_job(task: str, preset: str, options: Mapping[str, str], place: Place) -> Job:
     path = anchors_path(task, preset, place.runs, options)
     return Job(
@@ -191,17 +193,15 @@ def train_job(planned: PlannedRun, needs: tuple[str, ...], place: Place, force: 
         files.finished,
         lambda: files.folder / "stderr.log",
         needs,
-        estimate_train(planned.method.name, spec.preset, place.runs, planned.config.budget.updates),
+        estimate_train(planned.method.family, spec.preset, place.runs, planned.config.budget.updates),
         again=force,
         identity={
             "method": planned.method.name,
-            "label": planned.method.label,
             "target": planned.env.task,
-            "sources": list(planned.sources),
+            "env": planned.env.to_dict(),
             "seed": spec.seed,
             "preset": spec.preset,
-            "quality": spec.quality,
-            "options": dict(spec.options),
+            **planned.words,
         },
     )
 

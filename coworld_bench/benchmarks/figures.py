@@ -33,7 +33,8 @@ def draw_axis(axis: str, rows: list[dict[str, Any]], folder: Path) -> list[Path]
 
 def draw_memory(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
     points = [row for row in rows if row["axis"] == "episodes"]
-    values, series = [row["value"] for row in points], {"resident": [row["memory_mb"] for row in points]}
+    values, kinds = [row["value"] for row in points], {"decoded": "memory_mb", "packed on disk": "packed_mb"}
+    series = {label: [row[name] for row in points] for label, name in kinds.items()}
     limit = {"the pixels themselves": [row["pixels_mb"] for row in points]}
     return chart("growth-memory", "episodes of 251 rows", "MB", values, series, limit, folder)
 
@@ -50,7 +51,7 @@ def draw_collecting(rows: list[dict[str, Any]], folder: Path) -> list[Path]:
     }
     cores = len(os.sched_getaffinity(0))
     limit = {
-        f"{work}, if every core were as fast": [line[0] * min(count, cores) for count in values]
+        f"{work}: one process, times cores": [line[0] * min(count, cores) for count in values]
         for work, line in series.items()
     }
     return chart("growth-collecting", "environment processes", "env steps per second", values, series, limit, folder)
@@ -79,5 +80,5 @@ def chart(
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.grid(axis="y", color="#e6e6e6", linewidth=0.6)
-        axes.legend(fontsize=7)
+        figure.legend(loc="outside lower center", fontsize=6.5, ncols=2, columnspacing=1.2)
         return save(figure, folder, name)[0]

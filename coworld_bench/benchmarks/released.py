@@ -7,16 +7,30 @@ evaluated three times, images turned into floats on the host, and Adam without f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal, kl_divergence
+from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
 from coworld_bench.data.memory import Batch
 from coworld_bench.dreamer import DreamerAgent
 from coworld_bench.nets import CnnDecoder, CnnEncoder
 
 Row = dict[str, Tensor]
+
+
+@contextmanager
+def checked_distributions() -> Iterator[None]:
+    """torch.distributions with its checks, as users have it: torch.compile switches them off for the whole process."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(True)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
 
 
 class ReleasedUpdate:
@@ -32,6 +46,11 @@ class ReleasedUpdate:
         ]
 
     def __call__(self, batch: Batch) -> None:
+        with checked_distributions():
+            self._update(batch)
+
+    def _update(self, batch: Batch) -> None:
+        self.agent.model.requires_grad_(True)
         image, action, reward = self.preprocess(batch)
         embed = self.encode(self.agent, image)
         with torch.no_grad():
@@ -107,6 +126,7 @@ class ReleasedUpdate:
 
     def behave(self, posts: Row) -> None:
         config, behaviour = self.agent.config.behaviour, self.behaviour
+        self.agent.model.requires_grad_(False)
         state = {name: part.flatten(0, 1) for name, part in posts.items()}
         features, actions = state["deter"].new_empty(0), state["deter"].new_empty(0)
         for _ in range(config.horizon):

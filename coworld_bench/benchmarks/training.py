@@ -1,4 +1,4 @@
-"""How long one update of CoWorld's target agent takes: this code, its plain oracle, and the released code's structure."""
+"""How long one update of CoWorld's target agent takes: this code, its plain oracle, and the code that was released."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from coworld_bench.benchmarks.counting import count, peak_gflops
+from coworld_bench.benchmarks.peer import PeerUpdate, load
 from coworld_bench.benchmarks.released import ReleasedUpdate
 from coworld_bench.config import Config, override, resolve
 from coworld_bench.data.memory import Batch
 from coworld_bench.devices import prepare_cpu
 from coworld_bench.dreamer import AgentSpec, DreamerAgent, Metrics, Seen
-from coworld_bench.errors import unknown
+from coworld_bench.errors import UsageError, unknown
 from coworld_bench.losses import align_states, min_max_value
 
 SIZES: dict[str, tuple[str, dict[str, str]]] = {  # preset, and what differs from it
@@ -42,31 +43,53 @@ ARMS: dict[str, dict[str, str]] = {
     "fast": {},
     "bfloat16": {"compute.precision": "bfloat16"},
     "compiled": {"compute.compile": "true"},
+    "peer": {},
 }
 ACTION, SEED = 4, 0
 Update = Callable[[], Any]
 
 
-def measure(sizes: list[str] | None = None, arms: list[str] | None = None, repeats: int = 9) -> dict[str, Any]:
-    """A row per size and arm: CPU and wall milliseconds (medians, arms taking turns), counts, memory, share of the peak."""
+def measure(
+    sizes: list[str] | None = None, arms: list[str] | None = None, repeats: int = 9, peer: Path | None = None
+) -> dict[str, Any]:
+    """A row per size and arm: CPU and wall milliseconds (medians, arms taking turns), counts, memory, share of the peak.
+
+    `peer` is the folder of a checkout of the released code, which becomes the arm of that name."""
+    sizes, arms = asked(sizes or ["quick", "XS"], arms or ["released", "plain", "fast"], peer)
     prepare_cpu()
-    rows, peak = [], peak_gflops()
-    for size in sizes or ["quick", "XS"]:
-        if size not in SIZES:
-            raise unknown("size", size, SIZES)
-        rows += measure_size(size, arms or ["released", "plain", "fast"], repeats, peak)
+    peak = peak_gflops()
+    rows = [row for size in sizes for row in measure_size(size, arms, repeats, peak, peer)]
     notes = [
         "One update: world model with the source encoder's alignment, then actor and critic under the source critic.",
         "released: the released code's structure, written anew; it has Gaussian latents and convolutions only.",
         f"Medians of {repeats} rounds in which the arms take turns, one thread; ratio: the first arm's CPU time over this.",
         f"Peak: a 1,024-wide fp32 matrix product reaches {peak:.0f} GFLOP per CPU second here.",
-        "Launches and synchronisations: operations dispatched that would be kernels on a GPU, or make the host wait.",
+        "Launches and synchronisations: operations dispatched that would be kernels on a GPU, or make the host wait;",
+        "compiled: library kernels, and every loop nest that torch.compile wrote for this CPU (a GPU's code may differ).",
     ]
+    if peer:
+        notes.insert(2, "peer: an unmodified checkout of the released code, in float32, at the sizes that `released` has.")
     return {"rows": rows, "notes": notes}
 
 
-def measure_size(size: str, arms: list[str], repeats: int, peak: float) -> list[dict[str, Any]]:
-    updates = {arm: made for arm in arms if (made := make_update(size, arm)) is not None}
+def asked(sizes: list[str], arms: list[str], peer: Path | None) -> tuple[list[str], list[str]]:
+    """The sizes and arms to measure. Raises UsageError for what does not exist, before anything is measured."""
+    for kind, given, known in (("size", sizes, SIZES), ("arm", arms, ARMS)):
+        for name in given:
+            if name not in known:
+                raise unknown(kind, name, known)
+    if peer is None:
+        if "peer" in arms:
+            raise UsageError("the arm peer is a checkout of the released code; say where it lies with --peer PATH")
+        return sizes, arms
+    load(peer)
+    return sizes, arms if "peer" in arms else [*arms, "peer"]
+
+
+def measure_size(size: str, arms: list[str], repeats: int, peak: float, peer: Path | None) -> list[dict[str, Any]]:
+    updates = {arm: made for arm in arms if (made := make_update(size, arm, peer)) is not None}
+    if not updates:
+        return []
     cpu: dict[str, list[float]] = {arm: [] for arm in updates}
     wall: dict[str, list[float]] = {arm: [] for arm in updates}
     for update in updates.values():
@@ -81,20 +104,24 @@ def measure_size(size: str, arms: list[str], repeats: int, peak: float) -> list[
     for arm, update in updates.items():
         spent, counts = statistics.median(cpu[arm]), count(update)
         row = {"size": size, "arm": arm, "cpu_ms": round(spent, 1), "wall_ms": round(statistics.median(wall[arm]), 1)}
-        row |= {"ratio": round(first / spent, 2), **counts, "peak_memory_mb": peak_memory(size, arm)}
+        row |= {"ratio": round(first / spent, 2), **counts, "peak_memory_mb": peak_memory(size, arm, peer)}
         rows.append(row | {"share_of_peak": round(1e6 * counts["tflop"] / spent / peak, 3)})
     return rows
 
 
-def make_update(size: str, arm: str) -> Update | None:
+def make_update(size: str, arm: str, peer: Path | None = None) -> Update | None:
     """One update of the target agent as `arm` does it; None where the arm does not exist at this size."""
     config = configured(size, arm)
+    batch = random_batch(config)
+    if arm in ("released", "peer") and (config.model.latent != "gaussian" or config.model.encoder != "cnn"):
+        return None
+    if arm == "peer":
+        assert peer is not None
+        theirs = PeerUpdate(peer, config, ACTION)
+        return lambda: theirs(batch)
     spec = AgentSpec(ACTION, ACTION, 1.0)
     agent, source = DreamerAgent(config, spec, SEED), DreamerAgent(config, spec, SEED + 1)
-    batch = random_batch(config)
     if arm == "released":
-        if config.model.latent != "gaussian" or config.model.encoder != "cnn":
-            return None
         released = ReleasedUpdate(agent, source)
         return lambda: released(batch)
     return coworld_update(agent, source, batch)
@@ -133,16 +160,17 @@ def coworld_update(agent: DreamerAgent, source: DreamerAgent, batch: Batch) -> U
     return update
 
 
-def peak_memory(size: str, arm: str) -> int:
+def peak_memory(size: str, arm: str, peer: Path | None) -> int:
     """The largest resident memory, MB, of a process that does two updates and nothing else."""
-    code = f"from coworld_bench.benchmarks.training import memory_of; print(memory_of({SIZES[size]!r}, {arm!r}))"
+    arguments = f"{SIZES[size]!r}, {arm!r}, {peer and str(peer)!r}"
+    code = f"from coworld_bench.benchmarks.training import memory_of; print(memory_of({arguments}))"
     return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
-def memory_of(size: tuple[str, dict[str, str]], arm: str) -> int:
+def memory_of(size: tuple[str, dict[str, str]], arm: str, peer: str | None) -> int:
     prepare_cpu()
     SIZES["asked"] = size
-    update = make_update("asked", arm)
+    update = make_update("asked", arm, Path(peer) if peer else None)
     assert update is not None
     for _ in range(2):
         update()

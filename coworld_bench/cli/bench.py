@@ -13,6 +13,7 @@ from coworld_bench.errors import UsageError, unknown
 
 MODULES = {
     "train": "training",
+    "scan": "scanning",
     "render": "rendering",
     "collect": "collecting",
     "data": "data",
@@ -22,9 +23,10 @@ MODULES = {
 
 
 def bench(
-    kind: Annotated[str, typer.Argument(help="train, render, collect, data, evaluate or growth.")],
-    sizes: Annotated[str | None, typer.Option(help="For train: a,b of quick, XS, S, P, T8.")] = None,
+    kind: Annotated[str, typer.Argument(help="train, scan, render, collect, data, evaluate or growth.")],
+    sizes: Annotated[str | None, typer.Option(help="For train and scan: a,b of quick, XS, S, P, T8.")] = None,
     arms: Annotated[str | None, typer.Option(help="For train: a,b of released, plain, fast, bfloat16, compiled.")] = None,
+    peer: Annotated[Path | None, typer.Option(help="For train: a checkout of the released code, as one more arm.")] = None,
     tasks: Annotated[str | None, typer.Option(help="For render: suite/name,…")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Rounds of measurement.")] = None,
     out: Annotated[Path, typer.Option(help="Where the table is stored.")] = Path("reports/measured/bench"),
@@ -33,8 +35,12 @@ def bench(
     """Measure and store a table: CPU and wall time, medians of rounds in which the arms take turns."""
     if kind not in MODULES:
         raise unknown("benchmark", kind, MODULES)
-    own = {"train": {"sizes": names(sizes), "arms": names(arms)}, "render": {"tasks": names(tasks)}}
-    given = {"sizes": sizes, "arms": arms, "tasks": tasks}
+    own: dict[str, dict[str, Any]] = {
+        "train": {"sizes": names(sizes), "arms": names(arms), "peer": peer},
+        "scan": {"sizes": names(sizes)},
+        "render": {"tasks": names(tasks)},
+    }
+    given = {"sizes": sizes, "arms": arms, "peer": peer, "tasks": tasks}
     for option, value in given.items():
         if value is not None and option not in own.get(kind, {}):
             raise UsageError(f"bench {kind} has no --{option}")

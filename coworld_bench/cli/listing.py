@@ -46,7 +46,8 @@ def tasks() -> Rows:
 def methods() -> Rows:
     from coworld_bench.methods import load_method, method_names
 
-    found = [load_method(name) for name in method_names()]
+    loaded = [load_method(name) for name in method_names()]
+    found = [each for method in loaded for each in (method, *map(method.variant, method.variants))]
     return [{"method": method.name, "label": method.label, "sources": method.sources} for method in found]
 
 

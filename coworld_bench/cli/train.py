@@ -14,7 +14,7 @@ from coworld_bench.config import parse_options
 def train(
     method: Annotated[str, typer.Argument(help="A method's name (`list methods`) or the file of your own.")],
     target: Annotated[str, typer.Option(help="The offline task, suite/name.")],
-    source: Annotated[list[str] | None, typer.Option(help="The online source task, for methods that have one.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="An online source task; again for each further one.")] = None,
     seed: int = 0,
     preset: Preset = "quick",
     quality: Quality = "medium-replay",

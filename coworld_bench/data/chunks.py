@@ -6,7 +6,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import google_crc32c
@@ -17,7 +21,9 @@ from coworld_bench.data.layout import CHUNK_ROWS, SHARD_ROWS
 from coworld_bench.errors import DatasetError
 
 CHECKSUM = 4  # bytes of a CRC32C
-HOLE = np.uint64(2**64 - 1)  # what a shard's index says of a chunk that was not written
+HOLE = 2**64 - 1  # what a shard's index says of a chunk that was not written
+CHUNKS = SHARD_ROWS // CHUNK_ROWS  # of a shard
+OPEN_SHARDS = 256  # files that a reader keeps open; a process may usually open 1024
 SMALL, SHARDED = ["bytes", "zstd", "crc32c"], ["bytes", "blosc", "crc32c"]
 
 
@@ -94,41 +100,77 @@ def read_array(folder: Path) -> np.ndarray:
 
 
 class ImageReader:
-    """Reads pictures from a sharded array; keeps the shard it read last."""
+    """Reads pictures from a sharded array: only the chunks that are asked for, each checked whenever it is decoded."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.header = folder, read_header(folder)
-        self._shard: tuple[int, memoryview, np.ndarray] | None = None
+        self._shard = lru_cache(OPEN_SHARDS)(partial(open_shard, folder, len(self.header.shape)))
 
     def rows(self, start: int, count: int) -> np.ndarray:
-        """uint8 [count, H, W, 3] from row `start`, which is the first row of a chunk."""
-        assert start % CHUNK_ROWS == 0 and start + count <= self.header.shape[0], (start, count, self.header.shape)
-        chunks = math.ceil(count / CHUNK_ROWS)
-        decoded = np.empty((chunks * CHUNK_ROWS, *self.header.shape[1:]), np.uint8)
-        for number in range(chunks):
-            rows = decoded[number * CHUNK_ROWS : (number + 1) * CHUNK_ROWS]
-            self._decode(start // CHUNK_ROWS + number, rows)
-        return decoded[:count]
+        """uint8 [count, H, W, 3] from row `start`. Raises Damaged for a chunk that does not fit its checksum."""
+        return self.windows([start], count)[0]
+
+    def windows(self, starts: Iterable[int], length: int) -> np.ndarray:
+        """uint8 [B, length, H, W, 3]: the rows from each of `starts`, decoded in place but for the chunks at their ends."""
+        starts, picture = list(starts), self.header.shape[1:]
+        decoded = np.empty((len(starts), length, *picture), np.uint8)
+        whole = np.empty((CHUNK_ROWS, *picture), np.uint8)
+        for start, rows in zip(starts, decoded, strict=True):
+            self._fill(rows, start, whole)
+        return decoded
+
+    def _fill(self, rows: np.ndarray, start: int, whole: np.ndarray) -> None:
+        """Decode the rows from `start` into `rows`; `whole` takes a chunk of which only a part is wanted."""
+        end = start + len(rows)
+        assert start >= 0 and end <= self.header.shape[0], (start, end, self.header.shape)
+        for first in range(start - start % CHUNK_ROWS, end, CHUNK_ROWS):
+            low, high = max(first, start), min(first + CHUNK_ROWS, end)
+            wanted = rows[low - start : high - start]
+            if len(wanted) == CHUNK_ROWS:
+                self._decode(first // CHUNK_ROWS, wanted)
+            else:
+                self._decode(first // CHUNK_ROWS, whole)
+                wanted[:] = whole[low - first : high - first]
 
     def _decode(self, chunk: int, rows: np.ndarray) -> None:
-        per_shard = SHARD_ROWS // CHUNK_ROWS
-        path, content, index = self._open(chunk // per_shard)
-        offset, length = index[chunk % per_shard]
-        what = f"chunk {chunk % per_shard}"
-        if offset == HOLE or offset + length > len(content):
-            raise Damaged(path, "shard index", f"{what} is missing")
-        body = checked(path, content[int(offset) : int(offset + length)], what)
+        shard, number = divmod(chunk, CHUNKS)
+        self._shard(shard).decode(number, rows)
+
+
+def open_shard(folder: Path, axes: int, number: int) -> Shard:
+    return Shard(chunk_path(folder, number, axes))
+
+
+class Shard:
+    """An open file of pictures. It is read and not mapped: a file that is cut short is then an error, not a bus error,
+    and compressed chunks never count as memory of this process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._file = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise Damaged(path, "readable", error.strerror or str(error)) from error
+        weakref.finalize(self, os.close, self._file)
+        self._size, entries = os.fstat(self._file).st_size, CHUNKS * 16
+        index = checked(path, self._read(max(0, self._size - entries - CHECKSUM), entries + CHECKSUM), "shard index")
+        if len(index) != entries:
+            raise Damaged(path, "shard index", "cut short")
+        self._index: list[list[int]] = np.frombuffer(index, "<u8").reshape(CHUNKS, 2).tolist()  # offset, length
+
+    def decode(self, chunk: int, rows: np.ndarray) -> None:
+        """Decode a chunk of the shard into `rows`. Raises Damaged when it is missing or not what was written."""
+        offset, length = self._index[chunk]
+        what = f"chunk {chunk}"
+        if offset == HOLE or offset + length > self._size:
+            raise Damaged(self.path, "shard index", f"{what} is missing")
+        body = checked(self.path, self._read(offset, length), what)
         if int.from_bytes(body[4:8], "little") != rows.nbytes:  # Blosc's header: bytes 4 to 8, the size of the content
-            raise Damaged(path, "size", f"{what} does not hold {len(rows)} pictures")
+            raise Damaged(self.path, "size", f"{what} does not hold {len(rows)} pictures")
         numcodecs.blosc.decompress(body, rows)
 
-    def _open(self, shard: int) -> tuple[Path, memoryview, np.ndarray]:
-        path = chunk_path(self.folder, shard, len(self.header.shape))
-        if self._shard is None or self._shard[0] != shard:
-            content = memoryview(read_bytes(path))
-            entries = SHARD_ROWS // CHUNK_ROWS
-            index = checked(path, content[-(entries * 16 + CHECKSUM) :], "shard index")
-            if len(index) != entries * 16:
-                raise Damaged(path, "shard index", "cut short")
-            self._shard = shard, content, np.frombuffer(index, "<u8").reshape(entries, 2)
-        return path, *self._shard[1:]
+    def _read(self, offset: int, length: int) -> bytes:
+        try:
+            return os.pread(self._file, length, offset)
+        except OSError as error:
+            raise Damaged(self.path, "readable", error.strerror or str(error)) from error

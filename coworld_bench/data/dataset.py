@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cached_property
@@ -25,7 +26,9 @@ from coworld_bench.data.layout import (
     dataset_id,
     split_id,
 )
-from coworld_bench.data.memory import EpisodeMemory
+from coworld_bench.data.memory import EpisodeMemory, Memory
+from coworld_bench.data.packed import PackedMemory
+from coworld_bench.devices import free_memory
 from coworld_bench.errors import DatasetError, unknown
 from coworld_bench.files import digest_of, sha256_file
 from coworld_bench.paths import data_home
@@ -33,6 +36,8 @@ from coworld_bench.tasks import PAPER_TASKS, Domain, EnvSpec
 
 __all__ = ["Dataset", "dataset_folder", "dataset_id", "list_datasets", "open_dataset"]
 VERIFY = ("first", "full")
+MEMORY = ("auto", "ram", "packed")
+SHARE = 0.5  # of the free memory that a dataset may take
 
 
 def open_dataset(name: str | Path, data: Path | str | None = None, verify: Literal["first", "full"] = "first") -> Dataset:
@@ -62,8 +67,7 @@ def find(name: str | Path, home: Path) -> Path:
         return folder
     if isinstance(name, Path) or name.startswith(("/", ".", "~")):
         raise DatasetError(f"there is no dataset in the folder {name}; name a folder with a {MANIFEST}")
-    task, quality, preset, version = split_id(name)
-    stem = VERSION.sub("", dataset_id(task, quality, preset))
+    stem, version = split_id(name).stem, split_id(name).version
     found = versions(home / stem)
     if not found or (version is not None and version not in found):
         raise missing(f"{stem}-v{version}" if version is not None else stem, home, found)
@@ -78,8 +82,10 @@ def versions(stem: Path) -> dict[int, Path]:
 
 def missing(name: str, home: Path, others: dict[int, Path]) -> DatasetError:
     """The sentence for a dataset that is not there: how to make it, and what is there instead."""
-    task, quality, preset, _ = split_id(name)
+    task, quality, preset, variant, _ = split_id(name)
     command = f"coworld-bench collect {task} --quality {quality} --preset {preset}"
+    if variant:
+        command += f", with the -o env.… that {variant} stands for"
     if home != data_home():
         command += f" --data {home}"
     beside = [path.name for path in others.values()] or [path.name for path in sorted((home / task).glob("*-v*"))]
@@ -167,16 +173,35 @@ class Dataset:
             raise Damaged(self.folder / STORE / "frames", "sha256", f"episode {index} is not what was collected")
         return episode
 
-    def load(self) -> EpisodeMemory:
-        """All episodes in memory, verified."""
-        return EpisodeMemory(reserve=self.rows).extend(self)
+    @property
+    def decoded_bytes(self) -> int:
+        """What all rows take when they are decoded."""
+        pixels = math.prod(self.card["image"]) if self.card["image"] else 0
+        return self.rows * (pixels + 4 * (self.card["state_size"] + self.card["action_size"] + 1))
+
+    def load(self, memory: Literal["auto", "ram", "packed"] = "auto") -> Memory:
+        """All episodes, for drawing batches from; batches are the same to the last bit either way.
+
+        `ram` decodes them now and compares every episode with its checksum. `packed` leaves pictures compressed on disk:
+        a batch decodes the chunks that it touches, each compared with its checksum. `auto` is `ram` where the decoded
+        rows fit half of the free memory. Raises DatasetError for what is damaged."""
+        if memory not in MEMORY:
+            raise unknown("memory", memory, MEMORY)
+        if memory == "auto":
+            memory = "ram" if self.decoded_bytes <= SHARE * free_memory() else "packed"
+        reader = self._image_reader()
+        if memory == "ram" or reader is None:
+            return EpisodeMemory(reserve=self.rows).extend(self)
+        return PackedMemory(reader, self._table["start"], self.lengths, self._columns("state", "action", "reward"))
 
     @cached_property
     def _frames(self) -> dict[str, np.ndarray]:
-        arrays = {name: self._read(f"frames/{name}") for name in ("action", "reward", "success", "flags")}
-        if self.card["state_size"]:
-            return arrays | {"state": self._read("frames/state")}
-        return arrays | {"state": np.empty((len(arrays["reward"]), 0), np.float32)}
+        return self._columns("state", "action", "reward", "success", "flags")
+
+    def _columns(self, *names: str) -> dict[str, np.ndarray]:
+        """Columns of the rows on disk, padding included."""
+        stored = {name: self._read(f"frames/{name}") for name in names if name != "state" or self.card["state_size"]}
+        return {"state": np.empty((len(stored["reward"]), 0), np.float32)} | stored
 
     def _read(self, name: str) -> np.ndarray:
         return read_array(self.folder / STORE / name)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from coworld_bench.config import PRESETS
 from coworld_bench.errors import UsageError
@@ -43,26 +44,45 @@ def slots(rows: int) -> int:
     return -(-rows // CHUNK_ROWS) * CHUNK_ROWS
 
 
-def dataset_id(task: str, quality: str, preset: str = "paper", version: int = 0) -> str:
-    """`metaworld/window_close/medium-replay-v0`; a preset other than `paper` is named: `…/medium-replay-quick-v0`."""
-    suffix = "" if preset == "paper" else f"-{preset}"
-    return f"{find_task(task).id}/{quality}{suffix}-v{version}"
+def dataset_id(task: str, quality: str, preset: str = "paper", variant: str = "", version: int = 0) -> str:
+    """`metaworld/window_close/medium-replay-v0`; a preset other than `paper` is named, and so is an environment other
+    than the preset's (`EnvSpec.variant`): `…/medium-replay-quick__noise0p1-v0`."""
+    return f"{DatasetName(find_task(task).id, quality, preset, variant).stem}-v{version}"
 
 
-def split_id(name: str) -> tuple[str, str, str, int | None]:
-    """(task, quality, preset, version) of a dataset id; version is None where the id has none.
+class DatasetName(NamedTuple):
+    """The parts of a dataset's id; `version` is None where it has none."""
+
+    task: str
+    quality: str
+    preset: str = "paper"
+    variant: str = ""
+    version: int | None = None
+
+    @property
+    def stem(self) -> str:
+        """The id without its version."""
+        preset = "" if self.preset == "paper" else f"-{self.preset}"
+        variant = f"__{self.variant}" if self.variant else ""
+        return f"{self.task}/{self.quality}{preset}{variant}"
+
+
+def split_id(name: str) -> DatasetName:
+    """The parts of a dataset id.
 
     Raises UsageError for a name that is not suite/task/quality or whose task does not exist."""
     task, _, rest = name.rpartition("/")
     if task.count("/") != 1 or not rest:
         raise UsageError(f"a dataset is named suite/task/quality, as in metaworld/window_close/medium-replay; got {name!r}")
     match = VERSION.search(rest)
-    quality = VERSION.sub("", rest)
+    quality, _, variant = VERSION.sub("", rest).partition("__")
     preset = next((name for name in PRESETS if quality.endswith(f"-{name}")), "paper")
-    return find_task(task).id, quality.removesuffix(f"-{preset}"), preset, int(match[1]) if match else None
+    version = int(match[1]) if match else None
+    return DatasetName(find_task(task).id, quality.removesuffix(f"-{preset}"), preset, variant, version)
 
 
 def dataset_folder(data_home: Path, name: str, preset: str = "paper") -> Path:
     """Where the dataset of this id lies; `preset` and version 0 are added to an id that does not say them."""
-    task, quality, named, version = split_id(name)
-    return Path(data_home) / dataset_id(task, quality, preset if named == "paper" else named, version or 0)
+    named = split_id(name)
+    chosen = named._replace(preset=preset if named.preset == "paper" else named.preset)
+    return Path(data_home) / f"{chosen.stem}-v{named.version or 0}"

@@ -1,7 +1,8 @@
-"""Episodes in memory, back to back, and windows drawn from them: for the online replay and a loaded dataset alike."""
+"""Windows drawn from episodes that lie back to back: for the online replay and a loaded dataset alike."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -28,12 +29,13 @@ class Batch:
     is_first: np.ndarray  # bool [B, L]
 
 
-class EpisodeMemory:
-    """A growing store of episodes in contiguous arrays; pixels stay uint8."""
+class Memory(ABC):
+    """Episodes back to back, and windows drawn from them. Where the pictures lie is for the subclass to say; all else is in
+    arrays."""
 
-    def __init__(self, reserve: int = 0) -> None:
-        """Room for `reserve` rows is taken with the first episode, so that a known size is never copied."""
-        self._reserve = reserve
+    packed = False  # whether pictures are decoded as they are drawn, so that there is no array of them
+
+    def __init__(self) -> None:
         self._arrays: dict[str, np.ndarray] = {}
         self._starts: list[int] = []
         self._lengths: list[int] = []
@@ -54,26 +56,9 @@ class EpisodeMemory:
         """Sum of rewards of every episode, float64 [E]."""
         return np.array(self._returns, np.float64)
 
-    def append(self, episode: Episode) -> None:
-        """Copy an episode behind the others; all episodes have the same sizes."""
-        given = {name: array for name in ARRAYS if (array := getattr(episode, name)) is not None}
-        self._make_room(given, self.rows + episode.rows)
-        for name, array in given.items():
-            self._arrays[name][self.rows : self.rows + episode.rows] = array
-        self._starts.append(self.rows)
-        self._lengths.append(episode.rows)
-        self._returns.append(episode.ret)
-        self.rows += episode.rows
-
-    def extend(self, episodes: Iterable[Episode]) -> EpisodeMemory:
-        """Append all `episodes`; returns the memory itself."""
-        for episode in episodes:
-            self.append(episode)
-        return self
-
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row; 0 before the first episode."""
+        """Bytes of one decoded row; 0 before the first episode."""
         return sum(array[:1].nbytes for array in self._arrays.values())
 
     def array(self, name: str) -> np.ndarray:
@@ -104,13 +89,49 @@ class EpisodeMemory:
         """The batch of windows that begin where `draw` says, and `lead` rows before."""
         before = np.minimum(offsets, lead)  # what their episodes have of the lead
         rows = (starts - before)[:, None] + np.arange(lead + length)  # [B, L], consecutive
-        # mode="clip" spares numpy a checking copy; the rows are in range by construction
-        taken = {name: np.take(array, rows, axis=0, mode="clip") for name, array in self._arrays.items()}
+        state, action, reward = (take(self._arrays[name], rows) for name in ("state", "action", "reward"))
         is_first = np.zeros(rows.shape, bool)
         is_first[:, 0] = offsets == before
-        batch = Batch(taken.get("image"), taken["state"], taken["action"], taken["reward"], is_first)
+        batch = Batch(self._pictures(rows), state, action, reward, is_first)
         pad(batch, lead - before)
         return batch
+
+    @abstractmethod
+    def _pictures(self, rows: np.ndarray) -> np.ndarray | None:
+        """The pictures of `rows`, int64 [B, L], each line of which is a window: uint8 [B, L, H, W, 3]."""
+
+    def _enter(self, rows: int, ret: float) -> None:
+        """Count an episode whose rows lie behind all others."""
+        self._starts.append(self.rows)
+        self._lengths.append(rows)
+        self._returns.append(ret)
+        self.rows += rows
+
+
+class EpisodeMemory(Memory):
+    """A growing store of episodes in contiguous arrays, pictures included; pixels stay uint8."""
+
+    def __init__(self, reserve: int = 0) -> None:
+        """Room for `reserve` rows is taken with the first episode, so that a known size is never copied."""
+        super().__init__()
+        self._reserve = reserve
+
+    def append(self, episode: Episode) -> None:
+        """Copy an episode behind the others; all episodes have the same sizes."""
+        given = {name: array for name in ARRAYS if (array := getattr(episode, name)) is not None}
+        self._make_room(given, self.rows + episode.rows)
+        for name, array in given.items():
+            self._arrays[name][self.rows : self.rows + episode.rows] = array
+        self._enter(episode.rows, episode.ret)
+
+    def extend(self, episodes: Iterable[Episode]) -> EpisodeMemory:
+        """Append all `episodes`; returns the memory itself."""
+        for episode in episodes:
+            self.append(episode)
+        return self
+
+    def _pictures(self, rows: np.ndarray) -> np.ndarray | None:
+        return take(self._arrays["image"], rows) if "image" in self._arrays else None
 
     def _make_room(self, given: dict[str, np.ndarray], rows: int) -> None:
         if not self._arrays:
@@ -136,10 +157,15 @@ def pad(batch: Batch, missing: np.ndarray) -> None:
                 part[window] = part[window, columns]
 
 
+def take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """`array[rows]`; mode="clip" spares numpy a checking copy, and the rows are in range by construction."""
+    return np.take(array, rows, axis=0, mode="clip")
+
+
 class BatchStream:
     """Batches in which number k depends on the memory's episodes, the seed and k alone; resumable from `state_dict`."""
 
-    def __init__(self, memory: EpisodeMemory, seed: int, batch: int, length: int, k: int = 0, lead: int = 0) -> None:
+    def __init__(self, memory: Memory, seed: int, batch: int, length: int, k: int = 0, lead: int = 0) -> None:
         self.memory, self.seed, self.batch, self.length, self.k = memory, seed, batch, length, k
         self.lead = lead
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from coworld_bench.plans import Cell
-from coworld_bench.reporting.figures import GREY, LINES, our_style, save
+from coworld_bench.reporting.figures import GREY, LINES, entitle, our_style, save
 from coworld_bench.reporting.layout import Picture
 from coworld_bench.reporting.selection import Measurement, Selection
 from coworld_bench.reporting.tables import ANCHORS, DATASET, beside
@@ -49,7 +49,7 @@ def draw(selection: Selection, cells: list[Cell], title: str) -> Figure:
         draw_cell(panel, selection, cell)
         panel.set_ylabel("return" if place % across == 0 else "", fontsize=7)
         panel.set_xlabel("updates" if place + across >= len(cells) else "", fontsize=7)
-    figure.suptitle(title, fontsize=8)
+    entitle(figure, title)
     handles: dict[str, Artist] = {}
     for panel in figure.axes:
         handles |= {text: handle for handle, text in zip(*panel.get_legend_handles_labels(), strict=True)}

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import matplotlib
@@ -45,6 +46,11 @@ def our_style() -> Iterator[None]:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(STYLE)
         yield
+
+
+def entitle(figure: Figure, title: str) -> None:
+    """Put the title over the figure, in lines that fit its width."""
+    figure.suptitle("\n".join(wrap(title, int(15 * figure.get_figwidth()))), fontsize=8)
 
 
 def save(figure: Figure, folder: Path, name: str) -> tuple[list[Path], bytes]:

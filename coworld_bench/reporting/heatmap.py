@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.recipes import reference_return
-from coworld_bench.reporting.figures import GREY, INK, PALE, our_style, save
+from coworld_bench.reporting.figures import GREY, INK, PALE, entitle, our_style, save
 from coworld_bench.reporting.layout import Picture, Table
 from coworld_bench.reporting.selection import Measurement, Selection, select
 from coworld_bench.reporting.store import Store
@@ -47,8 +47,9 @@ class Ratio:
 
 def all_pairs(plan: Plan) -> Plan:
     """The plan with every source of it paired with every target of it: the store may hold pairs no table asks for."""
-    targets = list(dict.fromkeys(cell.target for cell in plan.cells))
-    used = {cell.source for cell in plan.cells if cell.source}
+    plain = [cell for cell in plan.cells if cell.plain]
+    targets = list(dict.fromkeys(cell.target for cell in plain))
+    used = {cell.source for cell in plain if cell.source}
     sources = [*filter(used.__contains__, targets), *sorted(used.difference(targets))]
     cells = tuple(Cell(target, source) for source in sources for target in targets if source != target)
     return replace(plan, cells=cells, methods=(BELOW, ABOVE))
@@ -125,7 +126,7 @@ def draw(found: list[Ratio], title: str, unfit: set[str]) -> Figure:
         for column, target in enumerate(targets):
             draw_cell(axes, column, row, by_pair.get((source, target)), limit)
     label(axes, sources, targets, unfit)
-    figure.suptitle(title, fontsize=8)
+    entitle(figure, title)
     draw_scale(figure, axes, limit)
     return figure
 

@@ -21,6 +21,8 @@ from coworld_bench.reporting.store import Store, read_store
 from coworld_bench.reporting.tables import measured_table, seeds_table, tidy
 from coworld_bench.reporting.words import caveats
 
+INTERNAL = "error", "options", "settings", "source_options", "variant"  # columns that only select
+
 
 def write_report(
     plans: Iterable[str | Plan],
@@ -137,7 +139,10 @@ def compose(selection: Selection, pictures: list[Part]) -> Page:
 def write_csv(selection: Selection, folder: Path, stem: str) -> list[Path]:
     """The measured table and the single runs, as tidy CSV with unrounded numbers."""
     cells = with_published(selection, pd.DataFrame(tidy(selection)))
-    frames = {"": cells, "-runs": selection.finished.drop(columns=["error", "options", "variant"])}
+    frames = {
+        "": cells,
+        "-runs": selection.finished.drop(columns=list(INTERNAL)),
+    }
     return [
         write(folder / f"{stem}{suffix}.csv", frame.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
         for suffix, frame in frames.items()

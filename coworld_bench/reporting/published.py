@@ -25,6 +25,10 @@ LABELS = {
     "multitask_dv2": "Multi-Task DV2",
     "coworld": "CoWorld",
     "coworld_multi": "CoWorld (Multi-Source)",
+    "coworld:without_state_alignment": "CoWorld w/o state alignment",
+    "coworld:without_reward_alignment": "CoWorld w/o reward alignment",
+    "coworld:without_value_constraint": "CoWorld w/o value constraint",
+    "coworld:without_max": "CoWorld w/o max",
 }
 
 

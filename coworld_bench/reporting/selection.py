@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
-from coworld_bench.config import PRESETS, resolve
+from coworld_bench.config import PRESETS, Config, override, read_value, resolve
 from coworld_bench.errors import unknown
-from coworld_bench.plans import Cell, Plan
+from coworld_bench.plans import Arm, Cell, Plan
 from coworld_bench.reporting.published import LABELS
 from coworld_bench.reporting.stats import Summary, summarise
-from coworld_bench.reporting.store import FAILED, FINISHED, UNFINISHED, Store, options_text
+from coworld_bench.reporting.store import FAILED, FINISHED, UNFINISHED, Store, source_options_text
 from coworld_bench.tasks import find_task
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One method on one cell: its finished runs, and the seeds that failed or are on their way."""
+    """One row on one cell: its finished runs, and the seeds that failed or are on their way."""
 
     method: str
     cell: Cell
@@ -57,6 +58,7 @@ class Selection:
     measurements: Mapping[tuple[str, Cell], Measurement]
     labels: Mapping[str, str]
     notes: tuple[str, ...]
+    options: Mapping[str, str] = field(default_factory=dict)  # on top of the preset, the plan's own among them
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -81,19 +83,21 @@ class Selection:
     @property
     def circumstances(self) -> str:
         """What every title says of where its numbers come from."""
-        return f"preset {self.preset} · {self.seed_words}"
+        options = "".join(f" · {key}={value}" for key, value in self.options.items())
+        return f"preset {self.preset}{options} · {self.seed_words}"
 
-    def anchor(self, target: str, kind: str) -> dict[str, Any] | None:
-        """`random`, `untrained` or `constant` of a target, where it was measured in the environment of its runs."""
-        runs = (found.runs for (_, cell), found in self.measurements.items() if cell.target == target)
-        envs = {env for rows in runs for env in rows["env"]} or {usual_env(target, self.preset)}
-        found = (self.store.anchors.get((target, self.preset, env), {}) for env in sorted(envs))
+    @property
+    def config(self) -> Config:
+        """The settings that its runs share, on the suite of its first cell."""
+        groups = {key: value for key, value in self.options.items() if key.split(".")[0] in Config.model_fields}
+        return override(resolve(self.preset, find_task(self.plan.cells[0].target).suite), groups)
+
+    def anchor(self, cell: Cell, kind: str) -> dict[str, Any] | None:
+        """`random`, `untrained` or `constant` of a cell's target, where it was measured in the environment of its runs."""
+        runs = (found.runs for (_, place), found in self.measurements.items() if place == cell)
+        envs = {env for rows in runs for env in rows["env"]} or {env_of(cell, self.preset, {})}
+        found = (self.store.anchors.get((cell.target, self.preset, env), {}) for env in sorted(envs))
         return next((anchors[kind] for anchors in found if kind in anchors), None)
-
-
-def usual_env(target: str, preset: str) -> str:
-    """The digest of the environment that a preset has without options."""
-    return resolve(preset, find_task(target).suite).env.spec(target).digest
 
 
 def presets_with_results(store: Store, plan: Plan) -> list[str]:
@@ -110,21 +114,25 @@ def select(store: Store, plan: Plan, preset: str, options: Mapping[str, str] | N
     rows = on_plan(store.runs, plan)
     rows = rows[rows["preset"] == preset]
     rows = same_protocol(rows, notes)
-    rows = same_options(rows, plan.options_of(preset) if options is None else options, notes)
-    labels = method_labels(plan, rows)
+    asked = plan.options_of(preset) if options is None else dict(options)
+    labels = row_labels(plan, rows)
     planned = tuple(plan.seeds.get(preset, ()))
+    fitting = {(row, cell): of_cell(rows, plan.arm(row), cell, preset, asked) for row in labels for cell in plan.cells}
+    used = {run for found in fitting.values() for run in found["run"]}
+    notes += other_settings(rows[~rows["run"].isin(used)])
+    labels = {row: label for row, label in labels.items() if row in plan.methods or any_of(fitting, row)}
     measurements = {
-        (method, cell): measure(method, cell, planned, of_cell(rows, method, cell), notes)
-        for method in labels
+        (row, cell): measure(labels[row], row, cell, planned, fitting[row, cell], notes)
+        for row in labels
         for cell in plan.cells
     }
     notes += dataset_notes(plan, measurements)
-    return Selection(plan, preset, store, measurements, labels, tuple(dict.fromkeys(notes)))
+    return Selection(plan, preset, store, measurements, labels, tuple(dict.fromkeys(notes)), asked)
 
 
 def on_plan(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     """The runs on a plan's cells and dataset quality; those without a source count for every source."""
-    pairs = {(cell.target, source) for cell in plan.cells for source in ("", cell.source or "")}
+    pairs = {(cell.target, source) for cell in plan.cells for source in sources_of(cell)}
     matches = [pair in pairs for pair in zip(rows["target"], rows["source"], strict=True)]
     return rows[pd.Series(matches, index=rows.index, dtype=bool) & rows["quality"].isin(["", plan.quality])]
 
@@ -140,28 +148,67 @@ def same_protocol(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     return rows[~old]
 
 
-def same_options(rows: pd.DataFrame, options: Mapping[str, str], notes: list[str]) -> pd.DataFrame:
-    """The runs made with exactly these options, or that do not record any."""
-    other = ~rows["options"].isin([options_text(options), ""])
-    if other.any():
-        kinds = ", ".join(sorted(set(rows.loc[other, "options"])))
-        notes.append(f"{other.sum()} run(s) with other settings are left out: {kinds}")
-    return rows[~other]
+def other_settings(left: pd.DataFrame) -> list[str]:
+    """A note on the runs that fit no row of the plan."""
+    kinds = sorted(set(left["options"]) - {"", "{}"})
+    return [f"{len(left)} run(s) with other settings are left out: {', '.join(kinds)}"] if kinds else []
 
 
-def method_labels(plan: Plan, rows: pd.DataFrame) -> dict[str, str]:
-    """Label by method name: the plan's methods in its order, then the others."""
-    names = [*plan.methods, *sorted(set(rows["method"]) - set(plan.methods))]
+def row_labels(plan: Plan, rows: pd.DataFrame) -> dict[str, str]:
+    """Label by row: the plan's in its order, then the other methods that were run on its cells."""
+    planned = {plan.arm(name).method for name in plan.methods}
     seen = dict(zip(rows["method"], rows["label"], strict=True))
-    return {name: seen[name] if seen.get(name, name) != name else LABELS.get(name, name) for name in names}
+    names = [*plan.methods, *sorted(set(rows["method"]) - planned)]
+    return {name: row_label(plan.arm(name), name, seen) for name in names}
 
 
-def of_cell(rows: pd.DataFrame, method: str, cell: Cell) -> pd.DataFrame:
-    sources = ["", cell.source or ""]
-    return rows[(rows["method"] == method) & (rows["target"] == cell.target) & rows["source"].isin(sources)]
+def row_label(arm: Arm, name: str, seen: Mapping[str, str]) -> str:
+    if arm.label:
+        return arm.label
+    return seen[name] if seen.get(name, name) != name else LABELS.get(name, name)
 
 
-def measure(method: str, cell: Cell, planned: tuple[int, ...], rows: pd.DataFrame, notes: list[str]) -> Measurement:
+def any_of(fitting: Mapping[tuple[str, Cell], pd.DataFrame], row: str) -> bool:
+    return any(len(found) for (name, _), found in fitting.items() if name == row)
+
+
+def sources_of(cell: Cell) -> set[str]:
+    """What a run of this cell records as its source: none, the source, or all that a method may choose from."""
+    return {"", cell.source or "", "+".join(cell.many_sources)}
+
+
+def of_cell(rows: pd.DataFrame, arm: Arm, cell: Cell, preset: str, options: Mapping[str, str]) -> pd.DataFrame:
+    """The runs of a row on a cell: those with exactly its options (or that do not record any), in its environments."""
+    wanted = {**options, **arm.options_of(preset)}
+    rows = rows[(rows["method"] == arm.method) & (rows["target"] == cell.target) & rows["source"].isin(sources_of(cell))]
+    rows = rows[rows["env"].isin(["", env_of(cell, preset, wanted)])]
+    rows = rows[rows["source_options"].isin(["", source_options_text(wanted, dict(cell.source_options))])]
+    fit = [has_settings(row, wanted) for row in rows.itertuples()]
+    return rows[pd.Series(fit, index=rows.index, dtype=bool)]
+
+
+def env_of(cell: Cell, preset: str, options: Mapping[str, str]) -> str:
+    """The digest of the environment that the runs of a cell are judged in."""
+    asked = {key: value for key, value in {**options, **dict(cell.target_options)}.items() if key.startswith("env.")}
+    return override(resolve(preset, find_task(cell.target).suite), asked).env.spec(cell.target).digest
+
+
+def has_settings(row: Any, wanted: Mapping[str, str]) -> bool:
+    """Whether a run has the wanted settings, and no other that differs from its preset's.
+
+    What an option changes in the environments is compared there; options of other methods do not count."""
+    if row.options == "":
+        return True
+    groups = {*Config.model_fields, row.method.partition(":")[0]} - {"env"}
+    recorded = {key: read_value(value) for key, value in json.loads(row.options).items() if not key.startswith("env.")}
+    own = {key: read_value(value) for key, value in wanted.items() if key.split(".")[0] in groups}
+    has = {**recorded, **row.settings}
+    return set(recorded) <= set(own) and all(key in has and has[key] == value for key, value in own.items())
+
+
+def measure(
+    label: str, method: str, cell: Cell, planned: tuple[int, ...], rows: pd.DataFrame, notes: list[str]
+) -> Measurement:
     """The seeds of one cell that share their settings and dataset: of several such groups the largest, then newest."""
     finished = rows[rows["state"] == FINISHED]
     groups = [group for _, group in finished.groupby("variant", sort=True)]
@@ -170,11 +217,11 @@ def measure(method: str, cell: Cell, planned: tuple[int, ...], rows: pd.DataFram
         variant = chosen["variant"].iloc[0]
         if len(groups) > 1:
             left = len(finished) - len(chosen)
-            notes.append(f"{left} run(s) of {method} on {cell.code} with other settings or data are left out")
+            notes.append(f"{left} run(s) of {label} on {cell.code} with other settings or data are left out")
         rows = rows[rows["variant"].isin([variant, ""])]
         finished = one_per_seed(chosen)
         if len(finished) < len(chosen):
-            notes.append(f"of several runs of {method} on {cell.code} with the same seed the newest counts")
+            notes.append(f"of several runs of {label} on {cell.code} with the same seed the newest counts")
     failed, unfinished = (
         tuple(sorted(set(rows.loc[rows["state"] == state, "seed"]) - set(finished["seed"])))
         for state in (FAILED, UNFINISHED)

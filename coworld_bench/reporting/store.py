@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from coworld_bench.config import flat, read_value
 from coworld_bench.errors import UsageError
 from coworld_bench.files import canonical, digest_of, read_json
 from coworld_bench.paths import runs_home
@@ -24,8 +25,8 @@ SCHEMA = 1
 FINISHED, FAILED, UNFINISHED = "finished", "failed", "unfinished"
 RUN_COLUMNS = [
     "run", "state", "method", "label", "target", "source", "seed", "preset", "quality", "protocol", "options",
-    "variant", "score", "sd_checkpoints", "checkpoints", "episodes", "rule", "success",
-    "env", "dataset", "fingerprint", "dataset_mean", "dataset_sd", "dataset_episodes", "dataset_fired",
+    "settings", "env", "source_options", "variant", "score", "sd_checkpoints", "checkpoints", "episodes", "rule", "success",
+    "dataset", "fingerprint", "dataset_mean", "dataset_sd", "dataset_episodes", "dataset_fired",
     "value_predicted", "value_realised", "value_miss", "source_value", "constraint_active", "alignment_loss",
     "updates", "device", "commit", "wall_s", "finished_at", "error",
 ]  # fmt: skip
@@ -113,6 +114,9 @@ def run_row(name: str, state: str, content: dict[str, Any]) -> dict[str, Any]:
         "quality": content.get("quality", ""),
         "protocol": content.get("protocol", 0),
         "options": options_text(content["options"]) if "options" in content else "",
+        "settings": settings_of(content),
+        "env": env_digest(content),
+        "source_options": source_text(content),
         "variant": variant_of(content),
         "error": content.get("error", ""),
     }
@@ -127,6 +131,25 @@ def env_digest(content: dict[str, Any]) -> str:
 def options_text(options: Mapping[str, Any]) -> str:
     """Settings on top of a preset, as text that is equal where they are."""
     return canonical({key: str(value) for key, value in options.items()}).decode()
+
+
+def settings_of(content: dict[str, Any]) -> dict[str, Any]:
+    """Every setting of a run by the name that an option has."""
+    own = flat(content.get("method_config", {}), f"{content['method'].partition(':')[0]}.")
+    return flat(content.get("config", {})) | own
+
+
+def source_text(content: dict[str, Any]) -> str:
+    """What was asked of the sources' environments and of nothing else of a run; empty where it has no source."""
+    if not content.get("sources"):
+        return ""
+    options = content.get("options", {})
+    return source_options_text(options, content.get("source_options", {}))
+
+
+def source_options_text(options: Mapping[str, Any], source_options: Mapping[str, Any]) -> str:
+    shared = {key: value for key, value in options.items() if key.startswith("env.")}
+    return canonical({key: read_value(value) for key, value in {**shared, **source_options}.items()}).decode()
 
 
 def variant_of(content: dict[str, Any]) -> str:
@@ -144,7 +167,6 @@ def finished_columns(result: dict[str, Any]) -> dict[str, Any]:
     return {
         **{name: score.get(name) for name in ("sd_checkpoints", "checkpoints", "episodes", "rule")},
         "score": score["mean"],
-        "env": env_digest(result),
         "dataset": dataset.get("id", ""),
         "fingerprint": dataset.get("fingerprint", ""),
         "dataset_mean": dataset.get("return_mean"),

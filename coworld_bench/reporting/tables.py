@@ -45,7 +45,7 @@ def shortcut(selection: Selection, cell: Cell, references: References = referenc
 
 def anchor_summary(selection: Selection, cell: Cell, kind: str) -> Summary | None:
     """Over the episodes of an anchor of the cell's target."""
-    found = selection.anchor(cell.target, kind)
+    found = selection.anchor(cell, kind)
     return summarise(found["returns"]) if found and found["returns"] else None
 
 

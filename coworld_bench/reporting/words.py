@@ -27,7 +27,7 @@ def scale(selection: Selection) -> str:
     if preset == "paper":
         return ""
     suite = find_task(selection.plan.cells[0].target).suite
-    ours, paper = resolve(preset, suite), resolve("paper", suite)
+    ours, paper = selection.config, resolve("paper", suite)
     sentence = (
         f"Preset {preset} is neither the paper's network nor its budget: {ours.budget.updates:,} world-model updates "
         f"instead of {paper.budget.updates:,}, batches of {ours.batch.size} × {ours.batch.length} instead of "

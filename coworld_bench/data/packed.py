@@ -1,0 +1,47 @@
+"""A dataset whose pictures stay compressed on disk, so that memory does not grow with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from coworld_bench.data.chunks import ImageReader
+from coworld_bench.data.memory import Memory
+from coworld_bench.errors import UsageError
+
+
+class PackedMemory(Memory):
+    """Draws what an `EpisodeMemory` of the same episodes draws, but decodes the pictures of a batch as it is drawn.
+
+    Each chunk is compared with its checksum whenever it is decoded; Damaged is raised where one differs."""
+
+    packed = True
+
+    def __init__(
+        self, reader: ImageReader, starts: np.ndarray, lengths: np.ndarray, columns: Mapping[str, np.ndarray]
+    ) -> None:
+        """`columns` are state, action and reward by rows on disk, where episodes begin at `starts` with padding between."""
+        super().__init__()
+        self._reader = reader
+        spans = zip(starts, lengths, strict=True)
+        self._on_disk = np.concatenate([np.arange(start, start + rows) for start, rows in spans])  # by row
+        self._arrays = {name: array[self._on_disk] for name, array in columns.items()}
+        for rows in lengths.tolist():
+            self._enter(rows, float(self._arrays["reward"][self.rows : self.rows + rows].sum(dtype=np.float64)))
+
+    @property
+    def row_bytes(self) -> int:
+        return super().row_bytes + int(np.prod(self._reader.header.shape[1:]))
+
+    def array(self, name: str) -> np.ndarray:
+        """All rows of `state`, `action` or `reward`; a view. Raises UsageError for `image`."""
+        if name == "image":
+            raise UsageError(
+                "there is no array of these pictures, they lie compressed on disk; "
+                'give -o compute.memory=ram, or dataset.load("ram"), to have one'
+            )
+        return super().array(name)
+
+    def _pictures(self, rows: np.ndarray) -> np.ndarray:
+        return self._reader.windows(self._on_disk[rows[:, 0]].tolist(), rows.shape[1])
