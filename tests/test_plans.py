@@ -4,6 +4,7 @@ that it is about. Plans share datasets, source agents and runs here as they do f
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,9 @@ def test_a_plan_runs_to_the_end(name: str, shared: Path) -> None:
     assert done.exit_code == 0, done.failed
     table = next(path for path in done.report if path.name == f"{name}-smoke.csv")
     with table.open() as file:
-        rows = [row for row in csv.DictReader(file) if row["mean"] and row["over"] == "seeds"]
-    assert len(rows) == cells * len(plan.methods)
+        scored = Counter(row["row"] for row in csv.DictReader(file) if row["mean"] and row["over"] == "seeds")
+    arms = [plan.arm(row) for row in plan.methods]
+    labels = [arm.label or load_method(arm.method).label for arm in arms]
+    assert len(set(labels)) == len(labels) and {label: scored[label] for label in labels} == dict.fromkeys(labels, cells)
     again = run(name, "smoke", targets=targets, jobs=1, quiet=True, **places)
     assert (again.before, again.jobs) == (again.runs, ())
