@@ -14,10 +14,11 @@ from report_samples import put, put_anchors, result
 
 from coworld_bench.bench.jobs import run_spec
 from coworld_bench.bench.jobs import select as choose
+from coworld_bench.cli import main
 from coworld_bench.cli.app import app
 from coworld_bench.cli.common import names, numbers
 from coworld_bench.config import flat, keys, parse_options, resolve
-from coworld_bench.errors import UsageError
+from coworld_bench.errors import OK, UsageError
 from coworld_bench.methods import load_method, method_names
 from coworld_bench.plans import list_plans, load_plan
 from coworld_bench.reporting import report
@@ -368,6 +369,16 @@ def test_ablations_stand_on_the_page_of_their_method(store: Path, pages: Path) -
     text = section(pages, "coworld")
     assert {"CoWorld", "CoWorld w/o max"} <= {row[0] for row in table_rows(text)}
     assert "- CoWorld w/o max: nothing to compare" in text
+
+
+def test_the_program_passes_both_on(store: Path, pages: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--highlight", "coworld", "--pages", str(pages), "--out", str(store.parent / "out"), "--format", "csv"]
+    assert main(["report", "table2", "--runs", str(store), *asked]) == OK
+    said = capsys.readouterr().out.split()
+    assert {
+        str(pages / "coworld.md"),
+        str(store.parent / "out" / "table2-quick" / "table2-quick-curves-coworld.png"),
+    } <= set(said)
 
 
 def test_a_folder_without_pages_is_refused(store: Path, tmp_path: Path) -> None:
