@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+FEW = 4  # names that fit into a sentence
 OK, SOME_FAILED, USAGE, DATASET, NOT_USABLE, STOPPED, INTERRUPTED = 0, 1, 2, 3, 4, 75, 130
 
 
@@ -45,8 +46,11 @@ def about_file(error: OSError) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str], look: str = "") -> UsageError:
-    """The error for a name that does not exist, with the nearest ones that do."""
+    """The error for a name that does not exist, with the nearest ones that do, and all where they are few."""
     names = sorted(known)
     close = get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names) or 'none'}"
+    hints = [f"did you mean {' or '.join(close)}?"] if close else []
+    if not close or len(names) <= FEW:
+        hints.append(f"known: {', '.join(names) or 'none'}")
+    hint = " ".join(hints)
     return UsageError(f"no {kind} {name!r}; {hint}" + (f" (`{look}` lists them all)" if look else ""))
