@@ -104,7 +104,7 @@ def test_a_packed_memory_feeds_the_batches_of_a_decoded_one(tmp_path: Path) -> N
 
 
 def test_a_packed_memory_is_gathered_ahead_on_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeding, "Ahead", lambda batches, device: ("ahead", batches.memory.packed))
+    monkeypatch.setattr(feeding, "Ahead", lambda batches, device, seen: ("ahead", batches.memory.packed))
     assert feed(stream(loaded(tmp_path)[1]), torch.device("cuda")) == ("ahead", True)
 
 

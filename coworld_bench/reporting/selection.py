@@ -204,8 +204,8 @@ def has_settings(row: Any, wanted: Mapping[str, str]) -> bool:
     recorded = {key: read_value(value) for key, value in json.loads(row.options).items() if not key.startswith("env.")}
     own = {key: read_value(value) for key, value in wanted.items() if key.split(".")[0] in groups}
     if "model" in own and "model" not in recorded:
-        named = world_model(str(own.pop("model")), find_task(row.target).suite).to_dict()
-        own = flat({"model": named}) | own
+        named = Config(model=world_model(str(own.pop("model")), find_task(row.target).suite))
+        own = flat(named.part("model")) | own
     has = {**recorded, **row.settings}
     return set(recorded) <= set(own) and all(key in has and has[key] == value for key, value in own.items())
 
