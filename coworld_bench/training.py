@@ -87,7 +87,7 @@ class Run:
         checkpoint = self.folder / "checkpoints" / "last.pt"
         if not checkpoint.is_file():
             clear_folder(self.folder / "scratch")
-        learner = self.planned.method.learner(self.planned.settings, self._job())
+        learner = self.planned.method.make(self.planned.settings, self._job())
         if checkpoint.is_file():
             self._resume(learner, checkpoint)
         return learner
