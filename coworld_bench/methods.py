@@ -38,7 +38,11 @@ COUNTS = ("world_model_updates", "behaviour_updates", "source_updates", "source_
 
 
 class Policy(Protocol):
-    """What the evaluator drives. The carry is the policy's own; `generator` is the only randomness it may use."""
+    """What the evaluator drives. The carry is the policy's own; `generator` is the only randomness it may use.
+
+    `value` is the critic's of the row just observed, or None where there is no critic. It counts the reward received on
+    arriving at that row, as a value of states does; a policy whose value does not, such as a Q function's of the action to
+    come, has `value_counts_arrival = False`."""
 
     @property
     def device(self) -> Any: ...

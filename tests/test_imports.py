@@ -15,8 +15,10 @@ LAYERS = {
         "config", "devices", "errors", "files", "paths", "plans", "provenance", "recipes", "seeding", "tasks",
     ],
     "boundaries": ["data", "envs"],
-    "models": ["checkpoints", "dreamer", "feeding", "fusing", "latent", "losses", "nets", "replay", "rssm", "scans"],
-    "methods": ["alternating", "coworld", "coworld_multi", "lompo", "methods", "offline", "online"],
+    "models": [
+        "checkpoints", "dreamer", "feeding", "fusing", "latent", "losses", "nets", "pixel_nets", "replay", "rssm", "scans",
+    ],
+    "methods": ["alternating", "coworld", "coworld_multi", "lompo", "methods", "model_free", "offline", "online"],
     "reporting": ["reporting"],
     "harness": [
         "anchors", "api", "bench", "benchmarks", "collecting", "evaluation", "health", "reevaluation", "run_spec",
