@@ -32,7 +32,6 @@ from coworld_bench.tasks import SUITES, Domain
 # the method the project is named after lives in the package
 PACKAGED = {"coworld": "coworld_bench.coworld", "coworld_multi": "coworld_bench.coworld_multi"}
 
-
 LEARNER = ("policy", "updates", "total", "turn", "counts", "state_dict", "load_state_dict")
 COUNTS = ("world_model_updates", "behaviour_updates", "source_updates", "source_env_steps")
 
@@ -246,13 +245,10 @@ def load_method(name: str) -> Method:
 def without_method(name: str, module: ModuleType) -> str:
     """What is wrong with a file that has no METHOD, in words."""
     if hasattr(module, "METHOD"):
-        return (
-            f"{name}{line_of(module)}: METHOD is {module.METHOD!r}; it must be a Method(name=..., label=..., learner=...)"
-        )
+        wanted = "it must be a Method(name=..., label=..., learner=...)"
+        return f"{name}{line_of(module)}: METHOD is {module.METHOD!r}; {wanted}"
     others = [other for other, value in vars(module).items() if isinstance(value, Method)]
-    hint = (
-        f"its Method is called {others[0]}; call it METHOD" if others else "see baselines/offline_dv2.py for one that does"
-    )
+    hint = f"call its {others[0]} METHOD" if others else "see baselines/offline_dv2.py for one that does"
     return f"{name} defines no METHOD = Method(...); {hint}"
 
 
