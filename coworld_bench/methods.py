@@ -245,8 +245,9 @@ def load_method(name: str) -> Method:
 def without_method(name: str, module: ModuleType) -> str:
     """What is wrong with a file that has no METHOD, in words."""
     if hasattr(module, "METHOD"):
-        wanted = "it must be a Method(name=..., label=..., learner=...)"
-        return f"{name}{line_of(module)}: METHOD is {module.METHOD!r}; {wanted}"
+        method = module.METHOD
+        kind = f"the class {method.__name__}" if isinstance(method, type) else f"of type {type(method).__name__}"
+        return f"{name}{line_of(module)}: METHOD is {kind}; it must be a Method(name=..., label=..., learner=...)"
     others = [other for other, value in vars(module).items() if isinstance(value, Method)]
     hint = f"call its {others[0]} METHOD" if others else "see baselines/offline_dv2.py for one that does"
     return f"{name} defines no METHOD = Method(...); {hint}"

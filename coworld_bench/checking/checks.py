@@ -73,29 +73,31 @@ def open_method(name: str, options: Mapping[str, str]) -> tuple[list[Finding], P
     file = method_file(name)
     if file is None or not file.is_file():
         load_method(name)
-    done: list[Finding] = []
-    for check in OPENING:
-        done.append(check.made(name))
-        if done[-1].state == FAILED:
-            return done, None
+    done = list(made(OPENING, name))
+    if FAILED in [finding.state for finding in done]:
+        return done, None
     sources = load_method(name).sources
     given = (SOURCE,) * (1 if sources == "many" else sources)
     return done, RunSpec(name, TARGET, given, preset=PRESET, options={**TINY, **options}).plan()
 
 
-def findings(done: list[Finding], planned: PlannedRun | None, device: str, home: Path | None = None) -> Iterator[Finding]:
+def findings(done: list[Finding], planned: PlannedRun | None, device: str, home: Path | None) -> Iterator[Finding]:
     yield from done
-    states = {finding.check: finding.state for finding in done}
     with tempfile.TemporaryDirectory(prefix="check-method-") as folder:
         subject = Subject(planned, Path(folder), device, home) if planned else None
-        for check in CHECKS:
-            missing = done[-1].check if subject is None else check.needs
-            if subject is None or states.get(missing, OK) in (FAILED, SKIPPED):
-                found = Finding(check.name, SKIPPED, f"needs what failed above ({missing})")
-            else:
-                found = check.made(subject)
-            states[check.name] = found.state
-            yield found
+        yield from made(CHECKS, subject, {finding.check: finding.state for finding in done})
+
+
+def made(checks: Sequence[Check], subject: Any, states: Mapping[str, str] | None = None) -> Iterator[Finding]:
+    """What comes of each check; one is not made where another failed that it needs."""
+    known = dict(states or {})
+    for check in checks:
+        if known.get(check.needs, OK) in (FAILED, SKIPPED):
+            found = Finding(check.name, SKIPPED, f"it needs what failed above ({check.needs})")
+        else:
+            found = check.made(subject)
+        known[check.name] = found.state
+        yield found
 
 
 def check_file(name: str) -> None:
@@ -179,6 +181,11 @@ def check_actions(subject: Subject) -> None:
     subject.raise_fault("actions")
 
 
+def check_dataset(subject: Subject) -> None:
+    if digest(subject.first.data) != digest(subject.data):
+        raise Broken("it changes job.data, whose arrays are views of the dataset; copy what you write to")
+
+
 def check_same_seed(subject: Subject) -> None:
     first, device = subject.first, subject.device
     again = Trial(subject, "again")
@@ -189,7 +196,22 @@ def check_same_seed(subject: Subject) -> None:
     elif found is not None:
         raise Broken(f"turn() number {found[0]} gives other numbers with the same seed: {found[1]}; {SEEDED}")
     elif not alike(subject.acted[1], subject.attempt("actions", again.play), device):
+        if not np.array_equal(first.play(), first.play()):
+            return  # the check of acting says it
         raise Broken(f"the policy gives other actions after the same turns with the same seed; {SEEDED}")
+
+
+def check_acting(subject: Subject) -> None:
+    subject.raise_fault("acting")
+    first = subject.first
+    before = subject.attempt("restoring", first.state, "before")
+    one, other = first.play(), first.play()
+    after = subject.attempt("restoring", first.state, "after")
+    if not np.array_equal(one, other):
+        raise Broken("policy.act() gives other actions for the same pictures and generator; it may draw from no other")
+    place = changed(before, after)
+    if place is not None:
+        raise Broken(f"acting changes state_dict(){place}; it must leave the learner as it is")
 
 
 def check_other_seed(subject: Subject) -> None:
@@ -220,26 +242,10 @@ def check_restoring(subject: Subject) -> None:
         raise Broken(f"a restored learner ends with other actions than without; {STORED}")
 
 
-def check_acting(subject: Subject) -> None:
-    subject.raise_fault("acting")
-    first = subject.first
-    before, one, other, after = first.state("before"), first.play(), first.play(), first.state("after")
-    if not np.array_equal(one, other):
-        raise Broken("policy.act() gives other actions for the same pictures and generator; it may draw from no other")
-    place = changed(before, after)
-    if place is not None:
-        raise Broken(f"acting changes state_dict(){place}; it must leave the learner as it is")
-
-
 def check_environments(subject: Subject) -> None:
     if subject.opened:
         opened = ", ".join(f"{name} (in {place})" for name, place in subject.opened.items())
         raise Broken(f"it opens {opened}; a method learns from job.data, and opens the environments of job.sources alone")
-
-
-def check_dataset(subject: Subject) -> None:
-    if digest(subject.first.data) != digest(subject.data):
-        raise Broken("it changes job.data, whose arrays are views of the dataset; copy what you write to")
 
 
 def check_streams(subject: Subject) -> str | None:
@@ -251,19 +257,19 @@ def check_streams(subject: Subject) -> str | None:
 
 OPENING = (
     Check("file", "it can be loaded and has a METHOD", check_file),
-    Check("settings", "there are defaults for every preset and suite, and JSON keeps them", check_settings),
+    Check("settings", "there are defaults for every preset and suite, and JSON keeps them", check_settings, "file"),
 )
 CHECKS = (
-    Check("learner", "it can be made and has all that the harness calls", check_learner),
+    Check("learner", "it can be made and has all that the harness calls", check_learner, "settings"),
     Check("turns", "each adds at most one to updates, which reaches total and never passes it", check_turns, "learner"),
     Check("metrics", "they are finite numbers without a graph", check_metrics, "turns"),
     Check("counts", "they are whole numbers by the right names and never fall", check_counts, "turns"),
     Check("actions", "they are float32 of the right shape in [-1, 1]", check_actions, "turns"),
+    Check("dataset", "its arrays stay as they are", check_dataset, "learner"),
     Check("same seed", "it gives the same numbers and actions", check_same_seed, "turns"),
+    Check("acting", "it changes nothing, and draws from the given generator alone", check_acting, "actions"),
     Check("other seed", "it gives other numbers or actions", check_other_seed, "turns"),
     Check("restoring", "a stored learner goes on with the same numbers and actions", check_restoring, "turns"),
-    Check("acting", "it changes nothing, and draws from the given generator alone", check_acting, "actions"),
     Check("environments", "none is opened but the sources'", check_environments, "learner"),
-    Check("dataset", "its arrays stay as they are", check_dataset, "learner"),
     Check("global streams", "random, numpy and torch go on as if it had not been there", check_streams, "learner"),
 )

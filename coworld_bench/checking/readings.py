@@ -35,7 +35,8 @@ def read_turn(metrics: Any) -> tuple[dict[str, float], str]:
     if not isinstance(metrics, Mapping):
         return {}, f"it returned {metrics!r}; metrics are a dict of numbers by name, which may be empty"
     wrong = [fault for name, value in metrics.items() if (fault := metric_fault(name, value))]
-    numbers = {str(name): float(value) for name, value in metrics.items() if single(value)}
+    plain = {name: value.detach() if isinstance(value, Tensor) else value for name, value in metrics.items()}
+    numbers = {str(name): float(value) for name, value in plain.items() if single(value)}
     return numbers, wrong[0] if wrong else ""
 
 

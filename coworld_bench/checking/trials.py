@@ -27,7 +27,7 @@ from coworld_bench.run_spec import PlannedRun
 from coworld_bench.sources import pretrain_source
 
 EPISODES, PICTURES = 3, 6  # of the dataset; that the policy acts on
-PATIENCE = 1000  # turns without an update
+PATIENCE = 200  # turns without an update
 T = TypeVar("T")
 
 
