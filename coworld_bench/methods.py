@@ -2,7 +2,8 @@
 
 A method is a Python file with a `METHOD`. Its learner is made from settings and a `Job`; the harness calls `turn()` until
 `updates` reaches `total`, and evaluates `policy` now and then. A job holds the offline dataset and source environments and
-no target environment: that a method stays offline is a fact of these types.
+no target environment: that a method stays offline is a fact of these types. What else a method must keep is in the protocols
+below, and `coworld-bench check-method` finds out whether it does.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 from coworld_bench.config import PRESETS, Config, S, Settings, merge, validated
 from coworld_bench.data.memory import Memory
 from coworld_bench.errors import OWN_METHOD, UsageError, UserError, named, own_line, unknown
-from coworld_bench.files import digest_of
+from coworld_bench.files import digest_of, sha256_file
 from coworld_bench.online import SourceAgent
 from coworld_bench.paths import shipped
 from coworld_bench.tasks import SUITES, Domain
@@ -290,7 +291,8 @@ def _load(name: str) -> ModuleType:
         if not path.is_file():
             raise UsageError(f"there is no file {name}; give a shipped method ({', '.join(method_names())}) or a path")
         try:
-            return _execute(path, f"{OWN_METHOD}{path.stem}_{digest_of(str(path))[:8]}")
+            # with its content, which names its runs: a file that was edited is another module
+            return _execute(path, f"{OWN_METHOD}{path.stem}_{digest_of([str(path), sha256_file(path)])[:8]}")
         except (Exception, SystemExit) as error:
             raise unloadable(name, error) from error
     if name not in method_names():
