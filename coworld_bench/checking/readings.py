@@ -87,6 +87,12 @@ def check_value(value: Any) -> None:
         raise Broken(f"policy.value() gives a {type(value).__name__}; it is a float, or None where there is no critic")
 
 
+def check_embedding(embedded: Any, count: int) -> None:
+    fits = isinstance(embedded, np.ndarray) and embedded.dtype == np.float32 and embedded.shape[:-1] == (count,)
+    if not fits or not np.isfinite(embedded).all():
+        raise Broken(f"policy.embed() must give finite numbers for {count} pictures, a numpy array float32 [{count}, E]")
+
+
 def difference(mine: Sequence[Turn], theirs: Sequence[Turn], device: str) -> tuple[int, str] | None:
     """The first turn whose numbers differ, counted from 1, and in what; None where all are the same."""
     for number, (one, other) in enumerate(zip(mine, theirs, strict=False), 1):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from coworld_bench.checking.guards import GlobalStreams, scramble_streams, watched_doors
-from coworld_bench.checking.readings import Broken, Turn, check_value, read_act, read_turn, unstorable
+from coworld_bench.checking.readings import Broken, Turn, check_embedding, check_value, read_act, read_turn, unstorable
 from coworld_bench.checkpoints import load_state, save_state
 from coworld_bench.data.episode import digest_arrays
 from coworld_bench.data.memory import ARRAYS, EpisodeMemory
@@ -148,14 +148,16 @@ class Trial:
         policy = asked("policy", getattr, self.learner, "policy")
         generator = torch.Generator(asked("policy.device", getattr, policy, "device")).manual_seed(7)
         carry = asked("policy.initial()", policy.initial)
-        actions = []
-        for picture in self.data.array("image")[:PICTURES]:
+        actions, pictures = [], self.data.array("image")[:PICTURES]
+        for picture in pictures:
             given = picture[None].copy()
             action, carry = read_act(asked("policy.act()", policy.act, given, carry, generator), self.subject.target.action)
             actions.append(action)
             check_value(asked("policy.value()", policy.value, carry))
             if not np.array_equal(given[0], picture):
                 raise Broken("policy.act() writes into the picture that it is given; copy it first")
+        if getattr(policy, "embed", None) is not None:
+            check_embedding(asked("policy.embed()", policy.embed, pictures.copy()), PICTURES)
         return np.stack(actions)
 
     def state(self, name: str) -> Any:
