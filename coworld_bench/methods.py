@@ -2,8 +2,8 @@
 
 A method is a Python file with a `METHOD`. Its learner is made from settings and a `Job`; the harness calls `turn()` until
 `updates` reaches `total`, and evaluates `policy` now and then. A job holds the offline dataset and source environments and
-no target environment: that a method stays offline is a fact of these types. What else a method must keep is in the protocols
-below, and `coworld-bench check-method` finds out whether it does.
+no target environment: that a method stays offline is a fact of these types. What else a method must keep is in the
+protocols below, and `coworld-bench check-method` finds out whether it does.
 """
 
 from __future__ import annotations

@@ -206,7 +206,10 @@ BROKEN: dict[str, list[tuple[Change, str]]] = {  # check: what breaks it, and wh
         ((f"{DONE}, carry", DONE), "it must return (action, carry)"),
         (("        return 0.5", "        return torch.ones(1)"), "policy.value() gives a Tensor"),
         (in_act("image[:] = 0"), "writes into the picture"),
-        (("    def value", "    def embed(self, image):\n        return image\n\n    def value"), "policy.embed() must give"),
+        (
+            ("    def value", "    def embed(self, image):\n        return image\n\n    def value"),
+            "policy.embed() must give",
+        ),
         (("act(self, image, carry, generator,", "act(self, image, carry,"), "policy.act() raised NameError"),
     ],
     "same seed": [
