@@ -72,7 +72,7 @@ DV2_DMC: dict[str, Any] = {
     "model": WORLD_MODELS["dv2_dmc"],
     "behaviour": {"horizon": 5, "indexing": "dv2"},
     "batch": {"size": 64, "length": 50},
-    "budget": {"updates": 25_000, "warmup": 0},
+    "budget": {"updates": 25_000, "warmup": 0},  # all of these are of the world model alone
 }
 METHOD = Method(
     name="offline_dv2",

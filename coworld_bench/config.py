@@ -305,8 +305,13 @@ def override(settings: S, options: Mapping[str, str], suite: str = "") -> S:
         if not isinstance(group, dict) or last not in group or isinstance(group[last], dict):
             raise unknown("setting", key, keys(settings), "coworld-bench list settings")
         group[last] = read_value(text)
+    return validated(type(settings), values)
+
+
+def validated(kind: type[S], values: Mapping[str, Any]) -> S:
+    """Settings of these values. Raises UsageError that names the first which is wrong."""
     try:
-        return type(settings).model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

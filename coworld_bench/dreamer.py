@@ -9,7 +9,7 @@ one world model. Both halves are pure functions of tensors, which CUDA graphs ma
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from coworld_bench.checkpoints import restore_stream
 from coworld_bench.config import Config, ModelConfig
 from coworld_bench.data.memory import Batch
+from coworld_bench.errors import UserError
 from coworld_bench.feeding import Drawn, on_device
 from coworld_bench.fusing import made
 from coworld_bench.losses import discount_weights, lambda_returns, squared_error, truncated_normal, truncated_sample
@@ -531,6 +532,11 @@ class DreamerAgent:
         return action[:, : self.spec.action].cpu().numpy(), Carry(state, action)
 
     @torch.no_grad()
+    def embed(self, image: np.ndarray) -> np.ndarray:
+        """What the encoder makes of images uint8 [N, 64, 64, 3]: float32 [N, E]."""
+        return self.model.embed(torch.from_numpy(image).to(self.device).unsqueeze(0))[0].cpu().numpy()
+
+    @torch.no_grad()
     def value(self, carry: Carry) -> float:
         """The critic's value of the state just observed, in scaled reward units (batch of one)."""
         return float(self.behaviour.value(carry.state.feature)[0])
@@ -563,9 +569,11 @@ class DreamerAgent:
         self.model_updates, self.behaviour_updates, self.slow_copies_due = state["counts"]
 
 
-def read_metrics(metrics: Metrics) -> dict[str, float]:
-    """The metrics as numbers; this is where the host waits for the device."""
-    if not metrics:
-        return {}
-    values = torch.stack([value.float().reshape(()) for value in metrics.values()]).tolist()
-    return dict(zip(metrics, values, strict=True))
+def read_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics as numbers; this is where the host waits for the device, once for all that lie there."""
+    for name, value in metrics.items():
+        if isinstance(value, Tensor) and value.numel() != 1:
+            raise UserError(f"metric {name} is a tensor of shape {list(value.shape)}; a metric is a single number")
+    lying = {name: value.float().reshape(()) for name, value in metrics.items() if isinstance(value, Tensor)}
+    read = dict(zip(lying, torch.stack(list(lying.values())).tolist(), strict=True)) if lying else {}
+    return {name: read[name] if name in read else float(value) for name, value in metrics.items()}

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+from traceback import walk_tb
 
 FEW = 4  # names that fit into a sentence
+OWN_METHOD = "coworld_own_method_"  # what the modules of users' own method files are called, before a name
 OK, SOME_FAILED, USAGE, DATASET, NOT_USABLE, STOPPED, INTERRUPTED = 0, 1, 2, 3, 4, 75, 130
 
 
@@ -43,6 +46,30 @@ def about_file(error: OSError) -> str:
     """What the system says of a file, in words."""
     reason = (error.strerror or str(error)).lower()
     return f"{error.filename}: {reason}" if error.filename else reason
+
+
+def own_line(error: BaseException) -> str:
+    """Where a user's own method was when it came to this: `mine.py, line 12`; empty where none took part."""
+    own = [
+        f"{Path(frame.f_code.co_filename).name}, line {line}"
+        for frame, line in walk_tb(error.__traceback__)
+        if frame.f_globals.get("__name__", "").startswith(OWN_METHOD)
+    ]
+    return own[-1] if own else ""
+
+
+def named(error: BaseException) -> str:
+    """The kind of an exception and what it says, in one line."""
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def about_fault(error: BaseException) -> str:
+    """An exception that no user was meant to see: whose fault it is, and where to look."""
+    place = own_line(error)
+    if place:
+        return f"{place}: {named(error)} (--debug shows more; `coworld-bench check-method` tells what a method must do)"
+    return f"{named(error)} (a fault of ours; --debug shows where)"
 
 
 def unknown(kind: str, name: str, known: Iterable[str], look: str = "") -> UsageError:

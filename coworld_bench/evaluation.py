@@ -68,6 +68,18 @@ class Evaluator:
             for (values, arrival), (record, rewards) in zip(claims, played, strict=True)
         ]
 
+    def pictures(self, policy: Policy, seed: int, count: int) -> np.ndarray:
+        """Pictures of an episode of the policy, evenly spaced, `count` or as many as it has: uint8 [N, H, W, 3]."""
+        met, act = [], acting(policy, seed, [])
+
+        def watch(observation: Observation) -> np.ndarray:
+            met.append(observation["image"].copy())
+            return act(observation)
+
+        play_all(self.env if self.pool is None else self.pool, [(watch, seed)])
+        rows = np.linspace(0, len(met) - 1, min(count, len(met))).astype(int)
+        return np.stack([met[row] for row in rows])
+
     def _overestimation(self, values: list[float | None], rewards: list[float], arrival: bool = True) -> Record:
         """Predicted against realised value, in scaled reward units: at row 0, and the mean over the rows whose
         discounted tail is less than 1 % cut off by the end of the episode (row 0 alone where there is none).

@@ -125,6 +125,12 @@ class PixelPolicy:
         return action.cpu().numpy(), Carry(pictures, encoded, action)
 
     @torch.no_grad()
+    def embed(self, image: np.ndarray) -> np.ndarray:
+        """What the encoder makes of stacks of one picture, uint8 [N, 64, 64, 3]: float32 [N, E]."""
+        pictures = torch.from_numpy(image).to(self.device)
+        return self.networks.encode(pictures.expand(self.stack, *image.shape)).cpu().numpy()
+
+    @torch.no_grad()
     def value(self, carry: Carry) -> float | None:
         """min_j Q_j(s, π(s)) of the stack just observed, in scaled reward units (batch of one)."""
         assert carry.encoded is not None and carry.action is not None

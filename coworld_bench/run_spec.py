@@ -119,6 +119,19 @@ class PlannedRun:
             "quality": spec.quality,
         }
 
+    def title(self, common: Mapping[str, str] | None = None) -> str:
+        """Who the run is in a line; no two of one quality and preset share it. Options in `common` go without saying."""
+        spec, said = self.spec, dict(common or {})
+        origin = f" from {', '.join(self.sources)}" if self.sources else ""
+        source_options = spec.source_options if self.sources else {}
+        details = [
+            f"{key}={value}" for key, value in self.changes.items() if key not in said or said[key] != spec.options[key]
+        ]
+        details += [f"{key}={value}" for key, value in spec.target_options.items()]
+        details += [f"source {key}={value}" for key, value in source_options.items()]
+        detail = f" ({', '.join(details)})" if details else ""
+        return f"{spec.method} {self.env.task}{origin} seed {spec.seed}{detail}"
+
     def source_specs(self) -> tuple[SourceSpec, ...]:
         """The source agents this run starts from; they understand the actions of every domain."""
         if not self.sources:

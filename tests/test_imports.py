@@ -21,8 +21,8 @@ LAYERS = {
     "methods": ["alternating", "coworld", "coworld_multi", "lompo", "methods", "model_free", "offline", "online"],
     "reporting": ["reporting"],
     "harness": [
-        "anchors", "api", "bench", "benchmarks", "collecting", "evaluation", "health", "reevaluation", "run_spec",
-        "sources", "training",
+        "anchors", "api", "bench", "benchmarks", "checking", "collecting", "domains", "evaluation", "health",
+        "reevaluation", "run_spec", "sources", "training",
     ],
     "cli": ["cli"],
 }  # fmt: skip

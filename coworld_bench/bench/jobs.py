@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -67,13 +68,28 @@ def select(
 ) -> Selection:
     """The chosen part of a plan; what is not chosen is the plan's. Raises UsageError for a name that does not exist."""
     chosen = tuple(dict.fromkeys(methods or plan.methods))
-    names = {load_method(plan.arm(method).method).family for method in chosen}
+    names = families(plan, chosen)
+    check_names(plan, chosen)
     settings = plan.options_of(preset) | dict(options or {})
     check_prefixes(settings, names)
     wanted = tuple(dict.fromkeys(seeds)) if seeds else plan.seeds_of(preset)
     for seed in wanted:
         check_seed(seed)
     return Selection(plan, preset, chosen, select_cells(plan, targets), wanted, settings, force)
+
+
+def families(plan: Plan, rows: Iterable[str]) -> set[str]:
+    """What options of the methods of these rows begin with."""
+    return {load_method(plan.arm(row).method).family for row in rows}
+
+
+def check_names(plan: Plan, rows: Iterable[str]) -> None:
+    """Raises UsageError where two methods have one name: no report could tell their results apart."""
+    names: dict[str, str] = {}
+    for method in [row for row in rows if row not in plan.arms]:
+        other = names.setdefault(load_method(method).name, method)
+        if other != method:
+            raise UsageError(f"{other} and {method} are both called {load_method(method).name}; rename one METHOD")
 
 
 def select_cells(plan: Plan, targets: list[str] | None) -> tuple[Cell, ...]:
@@ -107,11 +123,18 @@ def plan_jobs(selection: Selection, place: Place) -> list[Job]:
     for cell in selection.cells:
         for seed in selection.seeds:
             for method in selection.methods:
-                for job in run_jobs(run_spec(selection, cell, method, seed), place, selection.force):
+                for job in run_jobs(run_spec(selection, cell, method, seed), place, selection.force, selection.options):
                     jobs.setdefault(job.key, job)
         anchors = anchors_job(cell.target, selection.preset, target_environment(selection, cell), place)
         jobs.setdefault(anchors.key, anchors)
     return list(jobs.values())
+
+
+def count_runs(plan: Plan, preset: str) -> int:
+    """How many runs a plan is; those that several cells or rows share count once."""
+    chosen = select(plan, preset)
+    each = product(chosen.cells, chosen.methods, chosen.seeds)
+    return len({run_spec(chosen, *run).plan().title() for run in each})
 
 
 def target_environment(selection: Selection, cell: Cell) -> dict[str, str]:
@@ -121,22 +144,26 @@ def target_environment(selection: Selection, cell: Cell) -> dict[str, str]:
 def run_spec(selection: Selection, cell: Cell, row: str, seed: int) -> RunSpec:
     """The run of one row of the plan on a cell."""
     arm = selection.plan.arm(row)
-    many = load_method(arm.method).sources == "many"
+    method = load_method(arm.method)
+    many = method.sources == "many"
     sources = cell.many_sources if many else (cell.source,) if cell.source else ()
+    others = families(selection.plan, selection.methods) - {method.family}
+    options = {**selection.options, **arm.options_of(selection.preset)}
+    options = {key: value for key, value in options.items() if key.split(".")[0] not in others}
     spec = RunSpec(
         whole_name(arm.method), cell.target, sources, seed, selection.preset, selection.plan.quality,
-        {**selection.options, **arm.options_of(selection.preset)}, dict(cell.target_options), dict(cell.source_options),
+        options, dict(cell.target_options), dict(cell.source_options),
     )  # fmt: skip
     return replace(spec, sources=spec.plan().sources)
 
 
-def run_jobs(spec: RunSpec, place: Place, force: bool = False) -> list[Job]:
-    """A run and what it needs, needs first."""
+def run_jobs(spec: RunSpec, place: Place, force: bool = False, common: Mapping[str, str] | None = None) -> list[Job]:
+    """A run and what it needs, needs first; options in `common` are in all runs and not named."""
     planned = spec.plan()
     dataset = collect_job(planned, place)
     sources = [source_job(source, place) for source in planned.source_specs()]
     needs = tuple(job.key for job in (dataset, *sources))
-    return [dataset, *sources, train_job(planned, needs, place, force)]
+    return [dataset, *sources, train_job(planned, needs, place, force, common)]
 
 
 def collect_job(planned: PlannedRun, place: Place) -> Job:
@@ -172,9 +199,10 @@ def source_job(spec: SourceSpec, place: Place) -> Job:
 
 def anchors_job(task: str, preset: str, options: Mapping[str, str], place: Place) -> Job:
     path = anchors_path(task, preset, place.runs, options)
+    detail = path.stem.removeprefix(f"{find_task(task).id.replace('/', '-')}-{preset}")
     return Job(
         "anchors",
-        f"anchors {task} {preset}",
+        f"anchors {task} {preset}{detail}",
         worker("anchors", {"task": task, "preset": preset, "options": dict(options)}, place),
         path.is_file,
         lambda: place.runs / "logs" / f"anchors-{path.stem}.log",
@@ -182,13 +210,14 @@ def anchors_job(task: str, preset: str, options: Mapping[str, str], place: Place
     )
 
 
-def train_job(planned: PlannedRun, needs: tuple[str, ...], place: Place, force: bool) -> Job:
+def train_job(
+    planned: PlannedRun, needs: tuple[str, ...], place: Place, force: bool, common: Mapping[str, str] | None = None
+) -> Job:
     spec = planned.spec
     files = RunFiles(spec, place, needs_dataset=dataset_folder(place.data, planned.dataset_id))
-    origin = f" from {', '.join(planned.sources)}" if planned.sources else ""
     return Job(
         "train",
-        f"train {spec.method} {planned.env.task}{origin} seed {spec.seed}",
+        f"train {planned.title(common)}",
         worker("train", {"spec": asdict(spec), "force": force}, place),
         files.finished,
         lambda: files.folder / "stderr.log",
