@@ -27,6 +27,7 @@ def train(
     preset: str = "quick",
     quality: str = "medium-replay",
     options: Mapping[str, str] | None = None,
+    source_options: Mapping[str, str] | None = None,
     data: Path | str | None = None,
     runs: Path | str | None = None,
     device: str = "auto",
@@ -39,11 +40,13 @@ def train(
     >>> result = train("coworld", "metaworld/window_close", "metaworld/drawer_close")  # doctest: +SKIP
     >>> result["score"]["mean"], result["score"]["rule"]  # doctest: +SKIP
 
-    `method` is a shipped name or the path of a method file; a source agent that is missing is trained first.
+    `method` is a shipped name or the path of a method file; a source agent that is missing is trained first;
+    `source_options` are settings of source agents alone, such as env.observation=state for one that sees no pictures.
     `workers` environment processes play the episodes of an evaluation at the same time; the result is the same. Raises
     UsageError for a name or setting that does not exist, and DatasetError where the target's dataset is missing."""
     sources = (source,) if isinstance(source, str) else tuple(source or ())
-    spec = RunSpec(method, target, sources, seed, preset, quality, dict(options or {}))
+    asked, of_source = dict(options or {}), dict(source_options or {})
+    spec = RunSpec(method, target, sources, seed, preset, quality, asked, source_options=of_source)
     resolved, home = spec.resolve(data_home(data)), data_home(data)
     store = runs_home(runs)
     if (store / resolved.id / "result.json").is_file() and not force:

@@ -14,6 +14,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from traceback import walk_tb
 
+FEW = 4  # names that fit into a sentence
 OWN_METHOD = "coworld_own_method_"  # what the modules of users' own method files are called, before a name
 OK, SOME_FAILED, USAGE, DATASET, NOT_USABLE, STOPPED, INTERRUPTED = 0, 1, 2, 3, 4, 75, 130
 
@@ -72,8 +73,11 @@ def about_fault(error: BaseException) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str], look: str = "") -> UsageError:
-    """The error for a name that does not exist, with the nearest ones that do."""
+    """The error for a name that does not exist, with the nearest ones that do, and all where they are few."""
     names = sorted(known)
     close = get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names) or 'none'}"
+    hints = [f"did you mean {' or '.join(close)}?"] if close else []
+    if not close or len(names) <= FEW:
+        hints.append(f"known: {', '.join(names) or 'none'}")
+    hint = " ".join(hints)
     return UsageError(f"no {kind} {name!r}; {hint}" + (f" (`{look}` lists them all)" if look else ""))

@@ -111,8 +111,9 @@ class Method:
     `shared` holds a method's differences from the shared settings, `own` from its own defaults, `source` (dotted options)
     from the settings of the source agents it starts from; all by preset or by `preset/suite` of the target. A variant is
     a method too, by the name `method:variant`; `varied` are its settings. Source agents have the method's world model, or
-    the shared one where the method takes their `experience_only`. `revision` is raised when a change of its code makes
-    other runs of it."""
+    the shared one where the method takes their `experience_only`; with `lowdim_sources` they may see low-dimensional states
+    alone. `loss` holds options of the world model that are the method's own and stay when another model is named.
+    `revision` is raised when a change of its code makes other runs of it."""
 
     name: str
     label: str
@@ -125,6 +126,8 @@ class Method:
     variants: Mapping[str, Variant] = field(default_factory=dict)
     varied: Mapping[str, Any] = field(default_factory=dict)
     experience_only: bool = False
+    lowdim_sources: bool = False
+    loss: Mapping[str, Any] = field(default_factory=dict)
     revision: int = 1
 
     def __post_init__(self) -> None:
@@ -173,6 +176,10 @@ class Method:
         """The shared settings as this method wants them."""
         values = merge(config.model_dump(), self._layer(self.shared, config.preset, suite))
         return self._validated("shared", config.preset, Config, values)
+
+    def holding(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options, and before them what the method asks of a world model that they name."""
+        return {**self.loss, **options} if "model" in options else dict(options)
 
     def defaults(self, preset: str, suite: str) -> Settings:
         return self._validated("own", preset, self.settings, merge(self._layer(self.own, preset, suite), self.varied))

@@ -193,6 +193,7 @@ class PixelLearner:
     def next_batch(self) -> Transitions:
         """The next batch of target data, on the device."""
         drawn = self.feed.next()
+        assert drawn.image is not None, "model-free methods learn from pictures"
         reward = n_step_return(drawn.reward[self.stack :], self.discount) * self.spec.reward_scale
         return Transitions(drawn.image, drawn.action[self.stack], reward)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coworld_bench.config import Config, Settings, flat, override, resolve, usual_env
+from coworld_bench.config import Config, Settings, flat, need_pictures, override, read_value, resolve, usual_env
 from coworld_bench.data.dataset import Dataset, dataset_id, open_dataset
 from coworld_bench.envs import check_task, domain_of
 from coworld_bench.errors import UsageError
@@ -51,12 +51,22 @@ class RunSpec:
         own = {key: value for key, value in self.options.items() if key.startswith(f"{method.family}.")}
         shared = {key: value for key, value in self.options.items() if key not in own and not _of_other_method(key)}
         preset = method.adapt(resolve(self.preset, target.suite), target.suite)
-        config = override(preset, shared | of_environment(self.target_options))
+        named = {key: value for key, value in shared.items() if key == "model"}
+        usual = override(preset, method.holding(named), target.suite)
+        config = override(usual, {**method.holding(shared), **of_environment(self.target_options)}, target.suite)
+        need_pictures(config)
         defaults = method.defaults(self.preset, target.suite)
         settings = override(defaults, {key.removeprefix(f"{method.family}."): value for key, value in own.items()})
-        changed = changes(preset, config, "") | changes(defaults, settings, f"{method.family}.")
+        changed = changes(usual, config, "") | changes(defaults, settings, f"{method.family}.")
         changed = {key: value for key, value in changed.items() if key in self.options}
-        return PlannedRun(self, method, config, settings, config.env.spec(target.id), sources, shared, changed)
+        changed |= named if usual != preset else {}
+        planned = PlannedRun(self, method, config, settings, config.env.spec(target.id), sources, shared, changed)
+        if planned.sources_see_states and not method.lowdim_sources:
+            raise UsageError(
+                f"{method.name} needs a source that sees pictures; env.observation=state among the source options gives it "
+                "low-dimensional states alone, which coworld and coworld_multi can take"
+            )
+        return planned
 
     def resolve(self, data: Path | None = None) -> ResolvedRun:
         """The run with its dataset. Raises DatasetError when that is missing or damaged."""
@@ -127,12 +137,26 @@ class PlannedRun:
         if not self.sources:
             return ()
         tasks = [self.env.task, *self.sources]
-        widest = max(domain_of(EnvSpec(task, observation="state")).action for task in tasks)
+        domains = [domain_of(EnvSpec(task, observation="state")) for task in tasks]
+        widest = max(domain.action for domain in domains)
+        state = max(domain.state for domain in domains) if self.sources_see_states else 0
         spec, suite = self.spec, find_task(self.env.task).suite
-        shared = override(resolve(spec.preset, suite), self.shared_options) if self.method.experience_only else self.config
-        model = shared.model.to_dict()
-        options = {**self.method.source_options(spec.preset, suite), **self.shared_options, **spec.source_options}
-        return tuple(SourceSpec(task, spec.preset, spec.seed, widest, model, options) for task in self.sources)
+        shared = resolve(spec.preset, suite, self.shared_options) if self.method.experience_only else self.config
+        model, options = shared.model.to_dict(), self.source_options
+        return tuple(SourceSpec(task, spec.preset, spec.seed, widest, model, options, state) for task in self.sources)
+
+    @property
+    def source_options(self) -> dict[str, str]:
+        """All options of its source agents."""
+        suite = find_task(self.env.task).suite
+        return {
+            **self.method.source_options(self.spec.preset, suite), **self.shared_options, **self.spec.source_options
+        }  # fmt: skip
+
+    @property
+    def sources_see_states(self) -> bool:
+        """Whether its sources show low-dimensional states alone."""
+        return bool(self.sources) and read_value(self.source_options.get("env.observation")) == "state"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ Workers = Annotated[
 Options = Annotated[
     list[str] | None, typer.Option("-o", "--option", metavar="KEY=VALUE", help="A setting; `list settings` has all.")
 ]
+SourceOptions = Annotated[
+    list[str] | None,
+    typer.Option("--source-option", metavar="KEY=VALUE", help="A setting of source agents alone: env.observation=state."),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Do finished work again.")]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from coworld_bench.config import PRESETS, Config, override, read_value, resolve
+from coworld_bench.config import PRESETS, Config, flat, read_value, resolve, world_model
 from coworld_bench.errors import unknown
 from coworld_bench.plans import Arm, Cell, Plan
 from coworld_bench.reporting.published import LABELS
@@ -90,7 +90,7 @@ class Selection:
     def config(self) -> Config:
         """The settings that its runs share, on the suite of its first cell."""
         groups = {key: value for key, value in self.options.items() if key.split(".")[0] in Config.model_fields}
-        return override(resolve(self.preset, find_task(self.plan.cells[0].target).suite), groups)
+        return resolve(self.preset, find_task(self.plan.cells[0].target).suite, groups)
 
     def anchor(self, cell: Cell, kind: str) -> dict[str, Any] | None:
         """`random`, `untrained` or `constant` of a cell's target, where it was measured in the environment of its runs."""
@@ -190,18 +190,22 @@ def of_cell(rows: pd.DataFrame, arm: Arm, cell: Cell, preset: str, options: Mapp
 def env_of(cell: Cell, preset: str, options: Mapping[str, str]) -> str:
     """The digest of the environment that the runs of a cell are judged in."""
     asked = {key: value for key, value in {**options, **dict(cell.target_options)}.items() if key.startswith("env.")}
-    return override(resolve(preset, find_task(cell.target).suite), asked).env.spec(cell.target).digest
+    return resolve(preset, find_task(cell.target).suite, asked).env.spec(cell.target).digest
 
 
 def has_settings(row: Any, wanted: Mapping[str, str]) -> bool:
     """Whether a run has the wanted settings, and no other that differs from its preset's.
 
-    What an option changes in the environments is compared there; options of other methods do not count."""
+    A named world model that changed nothing under the preset is not recorded; the run has its settings. What an option
+    changes in the environments is compared there; options of other methods do not count."""
     if row.options == "":
         return True
     groups = {*Config.model_fields, row.method.partition(":")[0]} - {"env"}
     recorded = {key: read_value(value) for key, value in json.loads(row.options).items() if not key.startswith("env.")}
     own = {key: read_value(value) for key, value in wanted.items() if key.split(".")[0] in groups}
+    if "model" in own and "model" not in recorded:
+        named = Config(model=world_model(str(own.pop("model")), find_task(row.target).suite))
+        own = flat(named.part("model")) | own
     has = {**recorded, **row.settings}
     return set(recorded) <= set(own) and all(key in has and has[key] == value for key, value in own.items())
 
