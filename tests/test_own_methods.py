@@ -10,18 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_points import mixed_episodes, point_return
 from own_methods import ACT, BROKEN, LITTLE, LOSS, Fault, in_turn, more, write
 from test_checking import ALL_OK, findings, states
-from test_methods_model_free import make, mixed_episodes
+from test_methods_model_free import make
 
 from coworld_bench.cli import main
 from coworld_bench.collecting import collect
 from coworld_bench.config import resolve
 from coworld_bench.data.memory import EpisodeMemory
 from coworld_bench.errors import SOME_FAILED, USAGE, UsageError, about_fault
-from coworld_bench.evaluation import Evaluator, mean_return
 from coworld_bench.methods import load_method
-from coworld_bench.tasks import EnvSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "my_method.py"
@@ -75,14 +74,13 @@ def test_the_example_weighs_the_better_decisions_more(memory: EpisodeMemory) -> 
 @pytest.mark.slow
 def test_the_example_learns_more_than_the_data_do() -> None:
     """Decisions are good with a probability of one half: the data return 31, cloning them 34, good play 45."""
-    env, resets = EnvSpec("toy/point", action_repeat=5), list(range(10_000, 10_006))
     options = {"env__unit_reward": "true", "env__action_repeat": "5", "behaviour__discount": "0.5", "batch__size": "32"}
     own = {"own__stack": "1", "own__shift": "2", "own__units": "64", "own__lr": "5e-4", "own__tau": "0.1"}
-    learner = make(str(EXAMPLE), mixed_episodes(env, resets, 200), budget__updates="600", **options, **own)
+    memory = EpisodeMemory().extend(mixed_episodes())
+    learner = make(str(EXAMPLE), memory, budget__updates="600", **options, **own)
     for _ in range(600):
         learner.turn()
-    judge = Evaluator(env)
-    assert mean_return(judge.episode(learner.policy, reset) for reset in resets) > 36
+    assert point_return(learner.policy) > 36
 
 
 def test_the_example_runs_to_its_row_in_the_report(homes: Path, capsys: pytest.CaptureFixture[str]) -> None:
