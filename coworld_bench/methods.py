@@ -31,7 +31,10 @@ PACKAGED = {"coworld": "coworld_bench.coworld", "coworld_multi": "coworld_bench.
 
 
 class Policy(Protocol):
-    """What the evaluator drives. The carry is the policy's own; `generator` is the only randomness it may use."""
+    """What the evaluator drives. The carry is the policy's own; `generator` is the only randomness it may use.
+
+    It may also have `sense(state, carry) -> carry`, which is told the environment's state, float32 [B, S], before each
+    picture."""
 
     @property
     def device(self) -> Any: ...

@@ -21,10 +21,10 @@ PART = 1024  # patches worked on at a time on a CPU
 PATCH, GRID = 8, 8  # a 64-pixel image is 8 x 8 patches of 8 x 8 pixels
 
 
-def mlp(inputs: int, units: int, layers: int, outputs: int) -> nn.Sequential:
-    """`layers` hidden layers of `units` with ELU, then a linear one."""
+def mlp(inputs: int, units: int, layers: int, outputs: int, activation: type[nn.Module] = nn.ELU) -> nn.Sequential:
+    """`layers` hidden layers of `units` with an activation, then a linear one."""
     sizes = [inputs] + [units] * layers
-    hidden = [part for a, b in itertools.pairwise(sizes) for part in (nn.Linear(a, b), nn.ELU())]
+    hidden = [part for a, b in itertools.pairwise(sizes) for part in (nn.Linear(a, b), activation())]
     return nn.Sequential(*hidden, nn.Linear(sizes[-1], outputs))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,10 @@ class RunSpec:
         config = override(preset, shared | of_environment(self.target_options))
         defaults = method.defaults(self.preset, target.suite)
         settings = override(defaults, {key.removeprefix(f"{method.family}."): value for key, value in own.items()})
+        settings.check()
         changed = changes(preset, config, "") | changes(defaults, settings, f"{method.family}.")
-        changed = {key: value for key, value in changed.items() if key in self.options}
+        files = {f"{method.family}.{name}" for name in settings.given_files()}
+        changed = {key: value for key, value in changed.items() if key in self.options and key not in files}
         return PlannedRun(self, method, config, settings, config.env.spec(target.id), sources, shared, changed)
 
     def resolve(self, data: Path | None = None) -> ResolvedRun:
@@ -89,7 +92,7 @@ class PlannedRun:
     env: EnvSpec
     sources: tuple[str, ...]
     shared_options: Mapping[str, str]
-    changes: Mapping[str, Any]  # the options of `spec` that change anything, as settings
+    changes: Mapping[str, Any]  # the options of `spec` that change anything, as settings; files are inputs, not changes
 
     @property
     def dataset_id(self) -> str:
@@ -137,7 +140,7 @@ class ResolvedRun:
                 f"set env.{differ[0]} to the dataset's, or collect again"
             )
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """All that determines the result; its digest names the run."""
         planned, spec = self.planned, self.planned.spec

@@ -15,7 +15,9 @@ LAYERS = {
         "config", "devices", "errors", "files", "paths", "plans", "provenance", "recipes", "seeding", "tasks",
     ],
     "boundaries": ["data", "envs"],
-    "models": ["checkpoints", "dreamer", "feeding", "fusing", "latent", "losses", "nets", "replay", "rssm", "scans"],
+    "models": [
+        "checkpoints", "dreamer", "feeding", "fusing", "latent", "losses", "nets", "replay", "resnet", "rssm", "scans",
+    ],
     "methods": ["alternating", "coworld", "coworld_multi", "lompo", "methods", "offline", "online"],
     "reporting": ["reporting"],
     "harness": [

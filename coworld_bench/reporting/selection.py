@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from coworld_bench.config import PRESETS, Config, override, read_value, resolve
+from coworld_bench.config import FILE, PRESETS, Config, override, read_value, resolve
 from coworld_bench.errors import unknown
 from coworld_bench.plans import Arm, Cell, Plan
 from coworld_bench.reporting.published import LABELS
@@ -196,13 +196,15 @@ def env_of(cell: Cell, preset: str, options: Mapping[str, str]) -> str:
 def has_settings(row: Any, wanted: Mapping[str, str]) -> bool:
     """Whether a run has the wanted settings, and no other that differs from its preset's.
 
-    What an option changes in the environments is compared there; options of other methods do not count."""
+    What an option changes in the environments is compared there; options of other methods do not count, and a file does
+    not either: where it lies says nothing, and what is in it is part of the variant."""
     if row.options == "":
         return True
     groups = {*Config.model_fields, row.method.partition(":")[0]} - {"env"}
     recorded = {key: read_value(value) for key, value in json.loads(row.options).items() if not key.startswith("env.")}
     own = {key: read_value(value) for key, value in wanted.items() if key.split(".")[0] in groups}
     has = {**recorded, **row.settings}
+    own = {key: value for key, value in own.items() if not str(has.get(key, "")).startswith(FILE)}
     return set(recorded) <= set(own) and all(key in has and has[key] == value for key, value in own.items())
 
 
