@@ -37,7 +37,7 @@ from coworld_bench.errors import UsageError
 from coworld_bench.files import atomic
 from coworld_bench.methods import Job, Method
 from coworld_bench.nets import Precision, mlp
-from coworld_bench.resnet import FEATURES, Encoder, ResNet50, check_weights, read_weights, with_weights
+from coworld_bench.resnet import FEATURES, Encoder, ResNet50, check_weights, read_weights
 from coworld_bench.seeding import torch_seed
 
 RANDOM = "random"
@@ -214,7 +214,7 @@ def frozen(settings: R3mSettings, seed: int) -> tuple[ResNet50, str]:
     """The encoder's network, the file's or a random one of this seed, and where its weights are from, in words."""
     for path in settings.given_files().values():
         weights = read_weights(path)
-        return with_weights(weights.state), ORIGINS[weights.origin]
+        return weights.network, ORIGINS[weights.origin]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(torch_seed(seed, "encoder"))
         return ResNet50(), "drawn at random: not R3M"
@@ -239,5 +239,5 @@ METHOD = Method(
         "quick": {"batch": {"size": 32}} | NO_WARMUP,
         "smoke": NO_WARMUP,
     },
-    own={"smoke": {"weights": RANDOM, "resize": 64, "crop": 56, "units": 32}},
+    own={"smoke": {"weights": RANDOM, "resize": 36, "crop": 32, "units": 32}},
 )

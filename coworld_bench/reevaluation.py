@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from coworld_bench.config import FILE
 from coworld_bench.devices import choose_device
 from coworld_bench.dreamer import AgentSpec
 from coworld_bench.errors import UsageError
@@ -56,6 +57,10 @@ def rebuild(
         raise UsageError(f"run {stored['run']} has no checkpoint in {folder}; results copied from elsewhere hold none")
     if stored["method_file"] and method is None:
         raise UsageError(f"run {stored['run']} is of a method file of your own; name it with --method FILE.py")
+    family = stored["method"].partition(":")[0]
+    read = [f"{family}.{name}" for name, value in stored["method_config"].items() if str(value).startswith(FILE)]
+    if missing := [name for name in read if name not in files]:
+        raise UsageError(f"run {stored['run']} read a file as {missing[0]}; name it again (--weights FILE for r3m)")
     spec = RunSpec(
         method or stored["method"],
         stored["target"],

@@ -28,6 +28,7 @@ EXPANSION = 4  # a bottleneck's outputs per width
 FEATURES = EXPANSION * STAGES[-1][0]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures in [0, 1], by colour
 PREFIXES = ("module.", "convnet.")  # of a DataParallel, and of the encoder in R3M
+COUNT = "num_batches_tracked"  # a buffer that old files do not have, and that evaluation does not read
 LANGUAGE = ("lang_enc", "lang_rew")  # the parts of R3M that read text
 PARTS = {"cpu": 8, "cuda": 256}  # pictures at a time; more are slower on a CPU core, whose cache they leave
 
@@ -70,7 +71,7 @@ class ResNet50(nn.Module):
             setattr(self, f"layer{number}", nn.Sequential(first, *more))
         self.fc: nn.Module = nn.Linear(FEATURES, classes) if classes else nn.Identity()
         for module in self.modules():
-            if isinstance(module, nn.Conv2d):
+            if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -125,14 +126,14 @@ class Encoder:
 
 
 class Weights(NamedTuple):
-    """The state of a ResNet-50 without its classifier, by torchvision's names, and how it was written."""
+    """A ResNet-50 without its classifier, and how its weights were written."""
 
     origin: str  # `r3m` or `torchvision`
-    state: dict[str, Tensor]
+    network: ResNet50
 
 
 def read_weights(path: Path) -> Weights:
-    """What R3M's published file or a state of torchvision's `resnet50` holds.
+    """The network in R3M's published file, or in a state of torchvision's `resnet50`.
 
     Raises UsageError for a file that is missing, unreadable or something else."""
     written = load_plain(path)
@@ -141,9 +142,14 @@ def read_weights(path: Path) -> Weights:
         raise UsageError(f"{path} holds no weights by name, as R3M's published file or torchvision's resnet50 does")
     state = {plain_name(name): value for name, value in inner.items() if not any(part in name for part in LANGUAGE)}
     state = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    if found := difference(state):
+    with torch.device("meta"):
+        network = ResNet50()
+    counts = {name: torch.zeros((), dtype=torch.int64) for name in network.state_dict() if name.endswith(COUNT)}
+    state = counts | state
+    if found := difference(state, network.state_dict()):
         raise UsageError(f"{path} is no ResNet-50, which R3M's published r3m_50 is: {found}")
-    return Weights("r3m" if any(PREFIXES[1] in name for name in inner) else "torchvision", state)
+    network.load_state_dict(state, assign=True)
+    return Weights("r3m" if any(PREFIXES[1] in name for name in inner) else "torchvision", network.float())
 
 
 def load_plain(path: Path) -> Any:
@@ -163,15 +169,16 @@ def plain_name(name: str) -> str:
     return name
 
 
-def difference(state: Mapping[str, Any]) -> str:
-    """The first thing in which a state is not a ResNet-50's, in words; empty where there is none."""
-    with torch.device("meta"):
-        wanted = {name: tuple(value.shape) for name, value in ResNet50().state_dict().items()}
-    for name, shape in wanted.items():
-        if name not in state and not name.endswith("num_batches_tracked"):  # which old files do not have
+def difference(state: Mapping[str, Any], wanted: Mapping[str, Tensor]) -> str:
+    """The first thing in which a state is not the wanted one, in words; empty where there is none."""
+    for name, value in wanted.items():
+        if name not in state:
             return f"{name} is missing"
-        if name in state and not (isinstance(state[name], Tensor) and tuple(state[name].shape) == shape):
-            return f"{name} is not of shape {list(shape)}"
+        given = state[name]
+        if not isinstance(given, Tensor) or given.shape != value.shape:
+            return f"{name} is not of shape {list(value.shape)}"
+        if given.is_floating_point() != value.is_floating_point():
+            return f"{name} is of type {given.dtype}"
     unknown = sorted(set(state) - set(wanted))
     return f"it also has {unknown[0]}" if unknown else ""
 
@@ -187,10 +194,3 @@ def check_weights(path: Path) -> None:
     if not path.is_file():
         raise UsageError(f"there is no file {path} with weights")
     origin_of(path)
-
-
-def with_weights(state: Mapping[str, Tensor]) -> ResNet50:
-    """The network with these weights."""
-    network = ResNet50()
-    network.load_state_dict(dict(state), strict=False)  # strict about all but `num_batches_tracked` was `difference`
-    return network

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from coworld_bench.bench.executor import Job
 from coworld_bench.collecting import plan_collection
 from coworld_bench.data.dataset import dataset_folder
 from coworld_bench.errors import OK, SOME_FAILED, UsageError, unknown
-from coworld_bench.methods import Method, load_method, method_names, whole_name
+from coworld_bench.methods import load_method, method_names, whole_name
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.run_spec import PlannedRun, ResolvedRun, RunSpec, of_environment
 from coworld_bench.seeding import check_seed
@@ -54,17 +54,6 @@ class Selection:
     seeds: tuple[int, ...]
     options: Mapping[str, str] = field(default_factory=dict)
     force: bool = False
-
-    @property
-    def told(self) -> dict[str, str]:
-        """The options that a report is asked for: those of files are not among them."""
-        words = file_words([load_method(self.plan.arm(method).method) for method in self.methods])
-        return {key: value for key, value in self.options.items() if key not in words or value in words[key]}
-
-
-def file_words(methods: Iterable[Method]) -> dict[str, tuple[str, ...]]:
-    """The options that name files, each with the words that are none."""
-    return {f"{method.family}.{name}": words for method in methods for name, words in method.settings.files.items()}
 
 
 def select(

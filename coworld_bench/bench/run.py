@@ -118,7 +118,7 @@ def run(
             return summary
         check_rendering(chosen, summary)
         summary = execute(summary, slots, shown, place)
-    return summary if summary.interrupted else with_report(summary, found, place, chosen.told if options else None)
+    return summary if summary.interrupted else with_report(summary, found, place, chosen.options if options else None)
 
 
 def listed(values: Sequence[Any] | None) -> list[Any] | None:

@@ -114,7 +114,7 @@ def select(store: Store, plan: Plan, preset: str, options: Mapping[str, str] | N
     rows = on_plan(store.runs, plan)
     rows = rows[rows["preset"] == preset]
     rows = same_protocol(rows, notes)
-    asked = plan.options_of(preset) if options is None else dict(options)
+    asked = without_files(plan.options_of(preset) if options is None else options, rows)
     labels = row_labels(plan, rows)
     planned = tuple(plan.seeds.get(preset, ()))
     fitting = {(row, cell): of_cell(rows, plan.arm(row), cell, preset, asked) for row in labels for cell in plan.cells}
@@ -196,16 +196,27 @@ def env_of(cell: Cell, preset: str, options: Mapping[str, str]) -> str:
 def has_settings(row: Any, wanted: Mapping[str, str]) -> bool:
     """Whether a run has the wanted settings, and no other that differs from its preset's.
 
-    What an option changes in the environments is compared there; options of other methods do not count, and a file does
-    not either: where it lies says nothing, and what is in it is part of the variant."""
+    What an option changes in the environments is compared there; options of other methods do not count."""
     if row.options == "":
         return True
     groups = {*Config.model_fields, row.method.partition(":")[0]} - {"env"}
     recorded = {key: read_value(value) for key, value in json.loads(row.options).items() if not key.startswith("env.")}
-    own = {key: read_value(value) for key, value in wanted.items() if key.split(".")[0] in groups}
     has = {**recorded, **row.settings}
-    own = {key: value for key, value in own.items() if not str(has.get(key, "")).startswith(FILE)}
+    wanted = {key: value for key, value in wanted.items() if not is_file(has.get(key))}
+    own = {key: read_value(value) for key, value in wanted.items() if key.split(".")[0] in groups}
     return set(recorded) <= set(own) and all(key in has and has[key] == value for key, value in own.items())
+
+
+def without_files(options: Mapping[str, str], rows: pd.DataFrame) -> dict[str, str]:
+    """The options less those that the runs have a file's digest for: where it lay says nothing, and what was in it tells
+    one variant from another."""
+    files = {key for settings in rows["settings"] for key, value in settings.items() if is_file(value)}
+    return {key: value for key, value in options.items() if key not in files}
+
+
+def is_file(value: Any) -> bool:
+    """Whether a recorded setting stands for what was in a file."""
+    return isinstance(value, str) and value.startswith(FILE)
 
 
 def measure(
