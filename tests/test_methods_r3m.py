@@ -507,7 +507,7 @@ def test_the_command_line_takes_a_file_of_weights(
     assert summary["runs"] == summary["finished_before"] == 1
     for option in ([], ["-o", f"r3m.weights={published}"]):
         files = json.loads(told("report", plan, "--preset", "smoke", "--json", *option))["files"]
-        texts = {Path(path).name: Path(path).read_text() for path in files}
+        texts = {Path(path).name: Path(path).read_text() for path in files if Path(path).suffix in (".md", ".csv", ".html")}
         assert result["run"] in texts["toy-smoke-runs.csv"], "its row"
         assert not any(str(published) in text or "left out" in text for text in texts.values())
 
