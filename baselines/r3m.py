@@ -36,6 +36,7 @@ from coworld_bench.dreamer import AgentSpec, Metrics
 from coworld_bench.errors import UsageError
 from coworld_bench.files import atomic
 from coworld_bench.methods import Job, Method
+from coworld_bench.model_free import behaviour_counts, descend
 from coworld_bench.nets import Precision, mlp
 from coworld_bench.resnet import FEATURES, Encoder, ResNet50, check_weights, read_weights
 from coworld_bench.seeding import torch_seed
@@ -106,9 +107,7 @@ class R3m:
         inputs, action = self.next_decisions()
         self.policy.head.train()
         loss = (self.policy.mean(inputs) - action).square().mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
+        descend(self.optimiser, loss)
         self.updates += 1
         return {"actor/loss": loss.detach()}
 
@@ -139,9 +138,7 @@ class R3m:
         return features
 
     def counts(self) -> dict[str, int]:
-        """There is no world model; every update is one of the behaviour."""
-        updates = {"world_model_updates": 0, "behaviour_updates": self.updates}
-        return updates | {"source_updates": 0, "source_env_steps": 0}
+        return behaviour_counts(self.updates)
 
     def report(self) -> dict[str, Any]:
         """Whose features they are."""

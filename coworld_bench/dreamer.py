@@ -474,6 +474,11 @@ class DreamerAgent:
         return action[:, : self.spec.action].cpu().numpy(), Carry(state, action)
 
     @torch.no_grad()
+    def embed(self, image: np.ndarray) -> np.ndarray:
+        """What the encoder makes of images uint8 [N, 64, 64, 3]: float32 [N, E]."""
+        return self.model.embed(torch.from_numpy(image).to(self.device).unsqueeze(0))[0].cpu().numpy()
+
+    @torch.no_grad()
     def value(self, carry: Carry) -> float:
         """The critic's value of the state just observed, in scaled reward units (batch of one)."""
         return float(self.behaviour.value(carry.state.feature)[0])

@@ -55,25 +55,42 @@ class Evaluator:
 
     def episodes(self, asked: Iterable[tuple[Policy, int]]) -> list[Record]:
         """An episode of each policy from its seed; a policy is taken from `asked` when its episode begins."""
-        values: list[list[float | None]] = []
+        claims: list[tuple[list[float | None], bool]] = []
 
         def plays() -> Iterator[Play]:
             for policy, seed in asked:
-                values.append([])
-                yield acting(policy, seed, values[-1]), seed
+                claims.append(([], getattr(policy, "value_counts_arrival", True)))
+                yield acting(policy, seed, claims[-1][0]), seed
 
         played = play_all(self.env if self.pool is None else self.pool, plays())
-        return [record | self._overestimation(own, rewards) for own, (record, rewards) in zip(values, played, strict=True)]
+        return [
+            record | self._overestimation(values, rewards, arrival)
+            for (values, arrival), (record, rewards) in zip(claims, played, strict=True)
+        ]
 
-    def _overestimation(self, values: list[float | None], rewards: list[float]) -> Record:
+    def pictures(self, policy: Policy, seed: int, count: int) -> np.ndarray:
+        """Pictures of an episode of the policy, evenly spaced, `count` or as many as it has: uint8 [N, H, W, 3]."""
+        met, act = [], acting(policy, seed, [])
+
+        def watch(observation: Observation) -> np.ndarray:
+            met.append(observation["image"].copy())
+            return act(observation)
+
+        play_all(self.env if self.pool is None else self.pool, [(watch, seed)])
+        rows = np.linspace(0, len(met) - 1, min(count, len(met))).astype(int)
+        return np.stack([met[row] for row in rows])
+
+    def _overestimation(self, values: list[float | None], rewards: list[float], arrival: bool = True) -> Record:
         """Predicted against realised value, in scaled reward units: at row 0, and the mean over the rows whose
         discounted tail is less than 1 % cut off by the end of the episode (row 0 alone where there is none).
 
-        A critic's value of a row counts the reward received on arriving at it; row 0 has none."""
+        With `arrival` a critic's value of a row counts the reward received on arriving at it (row 0 has none); without, as
+        with a Q function, it begins with the reward of the decision made there."""
         known = [value for value in values if value is not None]
         if not known:
             return {}
-        realised = discounted(np.array([0.0, *rewards]) * self.reward_scale, self.discount)
+        counted = [0.0, *rewards] if arrival else rewards
+        realised = discounted(np.array(counted) * self.reward_scale, self.discount)
         rows = max(1, len(rewards) - math.ceil(math.log(0.01) / math.log(self.discount)))
         return {
             "value_predicted": float(known[0]),

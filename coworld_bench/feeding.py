@@ -78,11 +78,12 @@ class Resident:
         self._rows = 0
 
     def next(self) -> Drawn:
-        starts, _ = self.batches.starts(self.batches.k)
+        starts, offsets = self.batches.starts(self.batches.k)
         self.batches.k += 1
         kept = self._caught_up()
-        first = torch.from_numpy(starts).to(self.device, non_blocking=True)
-        rows = first + torch.arange(self.batches.length, device=self.device)[:, None]  # [T, B]
+        start, first = (torch.from_numpy(rows).to(self.device, non_blocking=True) for rows in (starts, starts - offsets))
+        steps = torch.arange(-self.batches.lead, self.batches.length, device=self.device)
+        rows = torch.maximum(start + steps[:, None], first)  # [T, B], none before its episode's first
         return Drawn(*(array[rows] for array in kept))
 
     def _caught_up(self) -> Drawn:

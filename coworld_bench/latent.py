@@ -124,7 +124,7 @@ class LatentAgent(DreamerAgent):
     place of `imagine` and `update_behaviour`."""
 
     behaviour: LatentActorCritic  # type: ignore[assignment]
-    value_includes_arrival = False  # Q(s, π(s)) begins with the reward after s; a DreamerV2 critic's v(s) with that of s
+    value_counts_arrival = False  # Q(s, π(s)) begins with the reward after s; a DreamerV2 critic's v(s) with that of s
 
     def __init__(self, config: Config, spec: AgentSpec, seed: int, device: str, slow_rate: float) -> None:
         super().__init__(config, spec, seed, device)

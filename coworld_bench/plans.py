@@ -22,6 +22,7 @@ source_options = { "env.sparse" = true }    # optional: of the source agent alon
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -117,8 +118,9 @@ class Plan:
 
 
 def list_plans() -> list[str]:
-    """The names of the shipped plans."""
-    return sorted(path.stem for path in (shipped("reports") / "plans").glob("*.toml"))
+    """The names of the shipped plans, table 2 before table 10."""
+    found = (path.stem for path in (shipped("reports") / "plans").glob("*.toml"))
+    return sorted(found, key=lambda name: [part.zfill(3) for part in re.findall(r"\d+|\D+", name)])
 
 
 def load_plan(name: str) -> Plan:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from coworld_bench.config import Config, Settings, flat, override, resolve, usual_env
+from coworld_bench.config import Config, Settings, flat, override, resolve, sha256_of, usual_env
 from coworld_bench.data.dataset import Dataset, dataset_id, open_dataset
 from coworld_bench.envs import check_task, domain_of
 from coworld_bench.errors import UsageError
@@ -111,6 +111,19 @@ class PlannedRun:
             "source_options": dict(spec.source_options) if self.sources else {},
             "quality": spec.quality,
         }
+
+    def title(self, common: Mapping[str, str] | None = None) -> str:
+        """Who the run is in a line; no two of one quality and preset share it. Options in `common` go without saying."""
+        spec, said = self.spec, dict(common or {})
+        origin = f" from {', '.join(self.sources)}" if self.sources else ""
+        source_options = spec.source_options if self.sources else {}
+        files = {f"{self.method.family}.{name}": path for name, path in self.settings.given_files().items()}
+        told = dict(self.changes) | {key: sha256_of(path)[:8] for key, path in files.items()}
+        details = [f"{key}={value}" for key, value in told.items() if key not in said or said[key] != spec.options[key]]
+        details += [f"{key}={value}" for key, value in spec.target_options.items()]
+        details += [f"source {key}={value}" for key, value in source_options.items()]
+        detail = f" ({', '.join(details)})" if details else ""
+        return f"{spec.method} {self.env.task}{origin} seed {spec.seed}{detail}"
 
     def source_specs(self) -> tuple[SourceSpec, ...]:
         """The source agents this run starts from; they understand the actions of every domain."""

@@ -9,7 +9,8 @@ import numpy as np
 from coworld_bench.errors import UsageError
 
 MAX_SEED, MAX_EPISODES = 2_000, 100_000
-STREAMS = {"collect": 0, "evaluate": 1, "anchor": 2, "select": 3}  # select: the evaluations of a collecting agent
+STREAMS = {"collect": 0, "evaluate": 1, "anchor": 2, "select": 3, "visit": 4}
+# select: the evaluations of a collecting agent; visit: an episode whose pictures are looked at
 
 
 def episode_seed(stream: str, seed: int, index: int) -> int:

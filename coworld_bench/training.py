@@ -6,12 +6,14 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from coworld_bench.checkpoints import load_state, save_state
 from coworld_bench.data.dataset import Dataset
 from coworld_bench.devices import choose_device, describe_device
+from coworld_bench.domains import PICTURES, Embed, data_pictures, describe, source_pictures
 from coworld_bench.dreamer import AgentSpec, Metrics, read_metrics
 from coworld_bench.errors import DatasetError
 from coworld_bench.evaluation import Evaluator, evaluator, mean_return, score
@@ -20,6 +22,7 @@ from coworld_bench.methods import Job, Learner
 from coworld_bench.paths import runs_home
 from coworld_bench.provenance import git_state, machine, packages
 from coworld_bench.run_spec import ResolvedRun, RunSpec
+from coworld_bench.seeding import episode_seed
 from coworld_bench.tasks import Domain
 
 Observe = Callable[[dict[str, Any]], None]
@@ -79,7 +82,7 @@ class Run:
         workers = min(self.workers, self.config.evaluation.episodes)
         with evaluator(self.planned.env, scale, behaviour.discount, workers) as judge:
             self._train(learner, judge)
-        result = self._result(learner)
+            result = self._result(learner) | self._domains(learner, judge)
         write_json(self.folder / "result.json", result)
         return result
 
@@ -87,12 +90,13 @@ class Run:
         checkpoint = self.folder / "checkpoints" / "last.pt"
         if not checkpoint.is_file():
             clear_folder(self.folder / "scratch")
-        learner = self.planned.method.learner(self.planned.settings, self._job())
+        learner = self.planned.method.learner(self.planned.settings, self.job)
         if checkpoint.is_file():
             self._resume(learner, checkpoint)
         return learner
 
-    def _job(self) -> Job:
+    @cached_property
+    def job(self) -> Job:
         sources = tuple(source.open(self.data) for source in self.planned.source_specs())
         domain: Domain = self.resolved.dataset.domain
         memory = self.resolved.dataset.load(self.config.compute.memory)
@@ -163,6 +167,20 @@ class Run:
             "versions": packages(),
             "commit": git_state(),
         }
+
+    def _domains(self, learner: Learner, judge: Evaluator) -> dict[str, Any]:
+        """Where the policy's encoder, if it has one, puts pictures of its dataset, of an episode and of the source."""
+        embed: Embed | None = getattr(learner.policy, "embed", None)
+        if embed is None:
+            return {}
+        seed, job = self.planned.spec.seed, self.job
+        pictures = {
+            "data": data_pictures(job.data, seed),
+            "policy": judge.pictures(learner.policy, episode_seed("visit", seed, 0), PICTURES),
+            "source": source_pictures(job.sources, seed),
+        }
+        groups = {name: embed(images) for name, images in pictures.items() if images is not None}
+        return {"domains": describe(groups, seed)}
 
 
 class MetricMeans:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from coworld_bench.benchmarks import data, scanning, training
+from coworld_bench.benchmarks import data, methods, scanning, training
 from coworld_bench.benchmarks.counting import count, loop_nests
 from coworld_bench.cli.app import main
 from coworld_bench.config import override
 from coworld_bench.dreamer import AgentSpec, DreamerAgent
+from coworld_bench.errors import UsageError
 
 NARROW = {  # launches depend on rows and layers, not on widths
     "model.depth": "1", "model.units": "8", "model.hidden": "8", "model.deter": "8", "model.stoch": "4",
@@ -139,3 +140,29 @@ def test_the_scan_alone_has_its_arms(narrow: None) -> None:
     assert [(row["size"], row["arm"]) for row in rows] == [
         ("P", "released"), ("P", "plain"), ("P", "fast"), ("quick", "plain"), ("quick", "fast"),
     ]  # fmt: skip
+
+
+SMALLER = {**NARROW, "batch.length": "6", "behaviour.horizon": "3"}
+TURNS = {  # of the target; what alternates has turns of the source too
+    "coworld": {"world model", "source", "world model + behaviour"},
+    "dv2_finetune_ewc": {"world model", "world model + behaviour"},
+    "cql": {"behaviour"},
+    "lompo": {"world model", "behaviour"},
+}
+
+
+@pytest.mark.parametrize("method", TURNS)
+def test_every_kind_of_turn_of_a_method_is_measured(method: str) -> None:
+    """At the published schedule: LOMPO's and Offline DV2's behaviour comes after their world model."""
+    found = methods.measure([method], {"P": ("paper", SMALLER)}, ["plain", "fast"], repeats=2)
+    rows = {(row["turn"], row["arm"]): row for row in found["rows"]}
+    assert {turn for turn, _ in rows} == TURNS[method]
+    assert all(row["cpu_ms"] > 0 and row["launches"] > 0 for row in rows.values())
+    assert all(row["synchronisations"] == 0 for (turn, arm), row in rows.items() if arm == "fast" and turn != "source")
+
+
+def test_a_method_that_does_not_exist_is_named_before_anything_is_measured() -> None:
+    with pytest.raises(UsageError, match="qcl"):
+        training.measure(method=["qcl"])
+    with pytest.raises(UsageError, match="released"):
+        training.measure(method=["cql"], arms=["released"])

@@ -92,6 +92,21 @@ def test_every_window_lies_inside_one_episode_and_its_columns_belong_together() 
     np.testing.assert_array_equal(colours[..., 1], row % 256)
 
 
+def test_a_lead_repeats_the_first_row_where_the_episode_has_none_before() -> None:
+    """Windows of 2 rows with 3 before: at start t the rows are max(0, t - 3) ... t + 1."""
+    memory = filled(20, 7, 30)
+    starts, offsets = memory.draw(np.random.default_rng(0), 200, 2, 3)
+    batch = memory.windows(starts, offsets, 2, 3)
+    rows = np.maximum(offsets[:, None] + np.arange(-3, 2), 0)
+    np.testing.assert_array_equal(batch.state[..., 1], rows)
+    assert (batch.state[..., 0] == batch.state[:, :1, 0]).all(), "one episode each"
+    whole = (starts - offsets)[:, None] + rows
+    for name in ("image", "action", "reward"):
+        np.testing.assert_array_equal(getattr(batch, name), memory.array(name)[whole], err_msg=name)
+    np.testing.assert_array_equal(batch.is_first, rows == 0)
+    assert set(range(4)) < set(offsets.tolist())
+
+
 def test_every_start_is_reached_the_last_one_too_and_short_episodes_are_skipped() -> None:
     batch = filled(2, 4, 7).sample(np.random.default_rng(0), 2000, 5)  # 3, 5 and 8 rows
     starts = set(map(tuple, batch.state[:, 0].astype(int).tolist()))

@@ -92,7 +92,7 @@ def test_few_files_are_open_at_a_time(folder: Path, monkeypatch: pytest.MonkeyPa
 def read_all(memory: Memory) -> None:
     """Draw every episode as one window."""
     for end, rows in zip(np.cumsum(memory.lengths), memory.lengths.tolist(), strict=True):
-        memory.windows(np.array([end - rows]), np.zeros(1), rows)
+        memory.windows(np.array([end - rows]), np.zeros(1, int), rows)
 
 
 def test_a_flipped_bit_is_an_error_and_never_data(copy: Path) -> None:

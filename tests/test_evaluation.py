@@ -60,6 +60,21 @@ def test_overestimation_by_hand() -> None:
     assert probe["value_predicted_mean"] == 7.0 and probe["value_realised_mean"] == 1.5
 
 
+def test_overestimation_of_a_q_function_by_hand() -> None:
+    """It does not count the reward of arriving: ½·4 + ½·½·0 + ¼·½·8 = 3 at row 0."""
+    judge = Evaluator(EnvSpec("toy/point"), reward_scale=0.5, discount=0.5)
+    probe = judge._overestimation([7.0, 1.0, 1.0], [4.0, 0.0, 8.0], arrival=False)
+    assert probe["value_predicted"] == 7.0 and probe["value_realised"] == 3.0
+
+
+def test_a_policy_says_what_its_values_count(judge: Evaluator) -> None:
+    """One decision earlier, all is worth 1/γ as much."""
+    state_values, q_values = Constant(), Constant()
+    q_values.value_counts_arrival = False
+    first, second = (judge.episode(policy, 5)["value_realised"] for policy in (state_values, q_values))
+    assert second == pytest.approx(first / 0.9)
+
+
 def test_the_probe_leaves_out_rows_whose_tail_is_cut_off() -> None:
     """γ ½: ln 0.01 / ln ½ = 6.6, so of 9 rows the first two count."""
     judge = Evaluator(EnvSpec("toy/point"), discount=0.5)

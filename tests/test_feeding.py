@@ -20,8 +20,8 @@ CPU = torch.device("cpu")
 FASTER: list[Callable[[BatchStream, torch.device], Feed]] = [Resident, Ahead]
 
 
-def stream(memory: Memory) -> BatchStream:
-    return BatchStream(memory, seed=3, batch=4, length=6)
+def stream(memory: Memory, lead: int = 0) -> BatchStream:
+    return BatchStream(memory, seed=3, batch=4, length=6, lead=lead)
 
 
 def same(one: Feed, other: Feed) -> bool:
@@ -43,6 +43,15 @@ def test_batches_are_the_oracles_while_the_memory_grows_and_is_replaced(
         each.memory = EpisodeMemory().extend([played(9, 25)])
     assert same(plain, fast) and same(plain, fast)
     assert streams[0].state_dict() == streams[1].state_dict() == {"seed": 3, "k": 13}
+
+
+@pytest.mark.parametrize("faster", FASTER)
+def test_batches_with_a_lead_are_the_oracles(faster: Callable[[BatchStream, torch.device], Feed]) -> None:
+    """Episodes so short that some windows begin before them."""
+    memory = EpisodeMemory().extend([played(0, 10), played(1, 12)])
+    plain, fast = Gathered(stream(memory, 3), CPU), faster(stream(memory, 3), CPU)
+    padded = stream(memory, 3).at(0).is_first[:, 1].any()
+    assert padded and all(same(plain, fast) for _ in range(5))
 
 
 @pytest.mark.parametrize("faster", FASTER)

@@ -310,7 +310,7 @@ def test_the_policys_value_is_the_smaller_q_of_its_action() -> None:
     agent = linear_agent()
     expected = min(1 + 2 * math.tanh(0.5), 3 - math.tanh(0.5) + 0.5)
     assert float(agent.behaviour.value(torch.tensor([1.0]))) == pytest.approx(expected, rel=1e-6)
-    assert not agent.value_includes_arrival
+    assert not agent.value_counts_arrival
 
 
 # What it is for

@@ -103,6 +103,16 @@ def test_a_result_explains_itself(data: Path, tmp_path: Path) -> None:
     assert read_json(tmp_path / result["run"] / "config.json")["method_config"]["alpha"] == 0.2
 
 
+@pytest.mark.parametrize(("method", "groups"), [("coworld", {"data", "policy", "source"}), ("drq_bc", {"data", "policy"})])
+def test_a_result_tells_where_the_encoder_puts_domains(method: str, groups: set[str], data: Path, tmp_path: Path) -> None:
+    """The same however many processes evaluate, and where the pictures lie."""
+    told = train(spec(method), data=data, runs=tmp_path / "one")["domains"]
+    assert set(told["map"]) == groups and {name for each in told["distances"] for name in each["between"]} == groups
+    assert told["pictures"]["data"] == 64 and told["pictures"]["policy"] == 50
+    packed = train(spec(method, options={"compute.memory": "packed"}), data=data, runs=tmp_path / "two", workers=2)
+    assert packed["domains"] == told
+
+
 def test_all_that_determines_a_result_is_in_its_name(data: Path) -> None:
     names = {
         spec("coworld").resolve(data).id,

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,18 @@ def plan_jobs(selection: Selection, place: Place) -> list[Job]:
     for cell in selection.cells:
         for seed in selection.seeds:
             for method in selection.methods:
-                for job in run_jobs(run_spec(selection, cell, method, seed), place, selection.force):
+                for job in run_jobs(run_spec(selection, cell, method, seed), place, selection.force, selection.options):
                     jobs.setdefault(job.key, job)
         anchors = anchors_job(cell.target, selection.preset, target_environment(selection, cell), place)
         jobs.setdefault(anchors.key, anchors)
     return list(jobs.values())
+
+
+def count_runs(plan: Plan, preset: str) -> int:
+    """How many runs a plan is; those that several cells or rows share count once."""
+    chosen = select(plan, preset)
+    each = product(chosen.cells, chosen.methods, chosen.seeds)
+    return len({run_spec(chosen, *run).plan().title() for run in each})
 
 
 def target_environment(selection: Selection, cell: Cell) -> dict[str, str]:
@@ -130,13 +138,13 @@ def run_spec(selection: Selection, cell: Cell, row: str, seed: int) -> RunSpec:
     return replace(spec, sources=spec.plan().sources)
 
 
-def run_jobs(spec: RunSpec, place: Place, force: bool = False) -> list[Job]:
-    """A run and what it needs, needs first."""
+def run_jobs(spec: RunSpec, place: Place, force: bool = False, common: Mapping[str, str] | None = None) -> list[Job]:
+    """A run and what it needs, needs first; options in `common` are in all runs and not named."""
     planned = spec.plan()
     dataset = collect_job(planned, place)
     sources = [source_job(source, place) for source in planned.source_specs()]
     needs = tuple(job.key for job in (dataset, *sources))
-    return [dataset, *sources, train_job(planned, needs, place, force)]
+    return [dataset, *sources, train_job(planned, needs, place, force, common)]
 
 
 def collect_job(planned: PlannedRun, place: Place) -> Job:
@@ -172,9 +180,10 @@ def source_job(spec: SourceSpec, place: Place) -> Job:
 
 def anchors_job(task: str, preset: str, options: Mapping[str, str], place: Place) -> Job:
     path = anchors_path(task, preset, place.runs, options)
+    detail = path.stem.removeprefix(f"{find_task(task).id.replace('/', '-')}-{preset}")
     return Job(
         "anchors",
-        f"anchors {task} {preset}",
+        f"anchors {task} {preset}{detail}",
         worker("anchors", {"task": task, "preset": preset, "options": dict(options)}, place),
         path.is_file,
         lambda: place.runs / "logs" / f"anchors-{path.stem}.log",
@@ -182,13 +191,14 @@ def anchors_job(task: str, preset: str, options: Mapping[str, str], place: Place
     )
 
 
-def train_job(planned: PlannedRun, needs: tuple[str, ...], place: Place, force: bool) -> Job:
+def train_job(
+    planned: PlannedRun, needs: tuple[str, ...], place: Place, force: bool, common: Mapping[str, str] | None = None
+) -> Job:
     spec = planned.spec
     files = RunFiles(spec, place, needs_dataset=dataset_folder(place.data, planned.dataset_id))
-    origin = f" from {', '.join(planned.sources)}" if planned.sources else ""
     return Job(
         "train",
-        f"train {spec.method} {planned.env.task}{origin} seed {spec.seed}",
+        f"train {planned.title(common)}",
         worker("train", {"spec": asdict(spec), "force": force}, place),
         files.finished,
         lambda: files.folder / "stderr.log",

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from coworld_bench.benchmarks import methods
 from coworld_bench.benchmarks.counting import count, peak_gflops
 from coworld_bench.benchmarks.peer import PeerUpdate, load
 from coworld_bench.benchmarks.released import ReleasedUpdate
@@ -50,11 +51,21 @@ Update = Callable[[], Any]
 
 
 def measure(
-    sizes: list[str] | None = None, arms: list[str] | None = None, repeats: int = 9, peer: Path | None = None
+    sizes: list[str] | None = None,
+    arms: list[str] | None = None,
+    repeats: int = 9,
+    peer: Path | None = None,
+    method: list[str] | None = None,
 ) -> dict[str, Any]:
     """A row per size and arm: CPU and wall milliseconds (medians, arms taking turns), counts, memory, share of the peak.
 
-    `peer` is the folder of a checkout of the released code, which becomes the arm of that name."""
+    `peer` is the folder of a checkout of the released code, which becomes the arm of that name. With `method`, the turns
+    of these methods instead (`methods.measure`)."""
+    if method:
+        if peer is not None:
+            raise UsageError("--peer is the released CoWorld alone; leave out --method")
+        asked_sizes, _ = asked(sizes or ["quick"], [], None)
+        return methods.measure(method, {size: SIZES[size] for size in asked_sizes}, arms or ["plain", "fast"], repeats)
     sizes, arms = asked(sizes or ["quick", "XS"], arms or ["released", "plain", "fast"], peer)
     prepare_cpu()
     peak = peak_gflops()

@@ -27,6 +27,7 @@ def bench(
     sizes: Annotated[str | None, typer.Option(help="For train and scan: a,b of quick, XS, S, P, T8.")] = None,
     arms: Annotated[str | None, typer.Option(help="For train: a,b of released, plain, fast, bfloat16, compiled.")] = None,
     peer: Annotated[Path | None, typer.Option(help="For train: a checkout of the released code, as one more arm.")] = None,
+    method: Annotated[str | None, typer.Option(help="For train: these methods, a,b or all, turn by turn.")] = None,
     tasks: Annotated[str | None, typer.Option(help="For render: suite/name,…")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Rounds of measurement.")] = None,
     out: Annotated[Path, typer.Option(help="Where the table is stored.")] = Path("reports/measured/bench"),
@@ -36,11 +37,11 @@ def bench(
     if kind not in MODULES:
         raise unknown("benchmark", kind, MODULES)
     own: dict[str, dict[str, Any]] = {
-        "train": {"sizes": names(sizes), "arms": names(arms), "peer": peer},
+        "train": {"sizes": names(sizes), "arms": names(arms), "peer": peer, "method": chosen_methods(method)},
         "scan": {"sizes": names(sizes)},
         "render": {"tasks": names(tasks)},
     }
-    given = {"sizes": sizes, "arms": arms, "peer": peer, "tasks": tasks}
+    given = {"sizes": sizes, "arms": arms, "peer": peer, "method": method, "tasks": tasks}
     for option, value in given.items():
         if value is not None and option not in own.get(kind, {}):
             raise UsageError(f"bench {kind} has no --{option}")
@@ -51,9 +52,17 @@ def bench(
     from coworld_bench.benchmarks.tables import store
 
     found = import_module(f"coworld_bench.benchmarks.{MODULES[kind]}").measure(**asked)
-    document, path = store(kind, found, out)
-    pictures = draw(kind, found["rows"], out)
+    name = f"{kind}-methods" if method else kind
+    document, path = store(name, found, out)
+    pictures = draw(name, found["rows"], out)
     header = list(dict.fromkeys(name for row in found["rows"] for name in row))
     rows = [[str(row.get(name, "")) for name in header] for row in found["rows"]]
     text = "\n".join([table(rows, header), "", *found["notes"], "", *map(str, [path, *pictures])])
     show(text, document, json)
+
+
+def chosen_methods(given: str | None) -> list[str] | None:
+    """The methods named, `all` for every shipped one."""
+    from coworld_bench.methods import method_names
+
+    return method_names() if given == "all" else names(given)

@@ -23,7 +23,7 @@ def list_(
     kinds: dict[str, Callable[[], Rows]] = {
         "tasks": tasks,
         "methods": methods,
-        "plans": plans,
+        "plans": lambda: plans(preset),
         "presets": presets,
         "datasets": lambda: datasets(data),
         "settings": lambda: settings(preset),
@@ -51,11 +51,15 @@ def methods() -> Rows:
     return [{"method": method.name, "label": method.label, "sources": method.sources} for method in found]
 
 
-def plans() -> Rows:
+def plans(preset: str) -> Rows:
+    from coworld_bench.bench.jobs import count_runs
     from coworld_bench.plans import list_plans, load_plan
 
     found = [load_plan(name) for name in list_plans()]
-    return [{"plan": p.name, "cells": len(p.cells), "methods": ",".join(p.methods), "title": p.title} for p in found]
+    return [
+        {"plan": p.name, "cells": len(p.cells), "rows": len(p.methods), "runs": count_runs(p, preset), "title": p.title}
+        for p in found
+    ]
 
 
 def presets() -> Rows:

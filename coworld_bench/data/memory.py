@@ -17,7 +17,10 @@ ARRAYS = ("image", "state", "action", "reward")
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B windows of L consecutive rows, each inside one episode; rows as drawn in `episode.py`."""
+    """B windows of L consecutive rows, each inside one episode; rows as drawn in `episode.py`.
+
+    With `lead` a window has so many rows more before its start; where its episode has none, the episode's first row is
+    there again."""
 
     image: np.ndarray | None  # uint8 [B, L, H, W, 3]
     state: np.ndarray  # float32 [B, L, S]
@@ -62,33 +65,36 @@ class Memory(ABC):
         """All rows of `image`, `state`, `action` or `reward`, episode after episode; a view."""
         return self._arrays[name][: self.rows]
 
-    def sample(self, rng: np.random.Generator, batch: int, length: int) -> Batch:
+    def sample(self, rng: np.random.Generator, batch: int, length: int, lead: int = 0) -> Batch:
         """`batch` windows of `length` rows: uniform over the episodes that are long enough, then over starts inside.
 
-        Raises UsageError when no episode has `length` rows."""
-        return self.windows(*self.draw(rng, batch, length), length)
+        Raises UsageError when no episode has `lead + length` rows."""
+        return self.windows(*self.draw(rng, batch, length, lead), length, lead)
 
-    def draw(self, rng: np.random.Generator, batch: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, rng: np.random.Generator, batch: int, length: int, lead: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Where the windows of `sample` begin: rows of the whole memory, and rows of their episodes; int64 [B] each."""
         lengths = self.lengths
-        eligible = np.flatnonzero(lengths >= length)
+        eligible = np.flatnonzero(lengths >= lead + length)
         if not len(eligible):
             longest = int(lengths.max(initial=0))
             raise UsageError(
-                f"a window of {length} rows does not fit the longest episode, which has {longest} rows; "
+                f"a window of {lead + length} rows does not fit the longest episode, which has {longest} rows; "
                 f"set batch.length to at most that"
             )
         chosen = eligible[rng.integers(len(eligible), size=batch)]
         offsets = rng.integers(lengths[chosen] - length + 1)
         return np.array(self._starts)[chosen] + offsets, offsets
 
-    def windows(self, starts: np.ndarray, offsets: np.ndarray, length: int) -> Batch:
-        """The batch of windows that begin where `draw` says."""
-        rows = starts[:, None] + np.arange(length)  # [B, L]
+    def windows(self, starts: np.ndarray, offsets: np.ndarray, length: int, lead: int = 0) -> Batch:
+        """The batch of windows that begin where `draw` says, and `lead` rows before."""
+        before = np.minimum(offsets, lead)  # what their episodes have of the lead
+        rows = (starts - before)[:, None] + np.arange(lead + length)  # [B, L], consecutive
         state, action, reward = (take(self._arrays[name], rows) for name in ("state", "action", "reward"))
         is_first = np.zeros(rows.shape, bool)
-        is_first[:, 0] = offsets == 0
-        return Batch(self._pictures(rows), state, action, reward, is_first)
+        is_first[:, 0] = offsets == before
+        batch = Batch(self._pictures(rows), state, action, reward, is_first)
+        pad(batch, lead - before)
+        return batch
 
     @abstractmethod
     def _pictures(self, rows: np.ndarray) -> np.ndarray | None:
@@ -141,6 +147,16 @@ class EpisodeMemory(Memory):
                 self._arrays[name] = grown
 
 
+def pad(batch: Batch, missing: np.ndarray) -> None:
+    """Move windows back by `missing` [B] rows, in place; what gets free at their beginning repeats their first row."""
+    parts = (batch.image, batch.state, batch.action, batch.reward, batch.is_first)
+    for window in np.flatnonzero(missing):
+        columns = np.maximum(np.arange(batch.reward.shape[1]) - missing[window], 0)
+        for part in parts:
+            if part is not None:
+                part[window] = part[window, columns]
+
+
 def take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """`array[rows]`; mode="clip" spares numpy a checking copy, and the rows are in range by construction."""
     return np.take(array, rows, axis=0, mode="clip")
@@ -149,8 +165,9 @@ def take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
 class BatchStream:
     """Batches in which number k depends on the memory's episodes, the seed and k alone; resumable from `state_dict`."""
 
-    def __init__(self, memory: Memory, seed: int, batch: int, length: int, k: int = 0) -> None:
+    def __init__(self, memory: Memory, seed: int, batch: int, length: int, k: int = 0, lead: int = 0) -> None:
         self.memory, self.seed, self.batch, self.length, self.k = memory, seed, batch, length, k
+        self.lead = lead
 
     def next(self) -> Batch:
         """Batch number `k`; afterwards `k` is one more."""
@@ -160,13 +177,13 @@ class BatchStream:
 
     def at(self, k: int) -> Batch:
         """Batch number `k` of the memory as it is."""
-        return self.memory.windows(*self.starts(k), self.length)
+        return self.memory.windows(*self.starts(k), self.length, self.lead)
 
     def starts(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Where the windows of batch `k` begin, from its own random stream: Philox keyed by the seed, its counter starting
         at k * 2**64."""
         generator = np.random.Generator(np.random.Philox(key=self.seed, counter=k << 64))
-        return self.memory.draw(generator, self.batch, self.length)
+        return self.memory.draw(generator, self.batch, self.length, self.lead)
 
     def state_dict(self) -> dict[str, Any]:
         return {"seed": self.seed, "k": self.k}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from coworld_bench.config import FILE, PRESETS, Config, override, read_value, resolve
+from coworld_bench.config import FILE, PRESETS, Config, override, read_value, resolve, sha256_of
 from coworld_bench.errors import unknown
 from coworld_bench.plans import Arm, Cell, Plan
 from coworld_bench.reporting.published import LABELS
@@ -114,7 +115,7 @@ def select(store: Store, plan: Plan, preset: str, options: Mapping[str, str] | N
     rows = on_plan(store.runs, plan)
     rows = rows[rows["preset"] == preset]
     rows = same_protocol(rows, notes)
-    asked = without_files(plan.options_of(preset) if options is None else options, rows)
+    asked = plan.options_of(preset) if options is None else dict(options)
     labels = row_labels(plan, rows)
     planned = tuple(plan.seeds.get(preset, ()))
     fitting = {(row, cell): of_cell(rows, plan.arm(row), cell, preset, asked) for row in labels for cell in plan.cells}
@@ -127,7 +128,8 @@ def select(store: Store, plan: Plan, preset: str, options: Mapping[str, str] | N
         for cell in plan.cells
     }
     notes += dataset_notes(plan, measurements)
-    return Selection(plan, preset, store, measurements, labels, tuple(dict.fromkeys(notes)), asked)
+    notes, said = list(dict.fromkeys(notes)), without_files(asked, rows)
+    return Selection(plan, preset, store, measurements, labels, tuple(notes), said)
 
 
 def on_plan(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
@@ -202,14 +204,19 @@ def has_settings(row: Any, wanted: Mapping[str, str]) -> bool:
     groups = {*Config.model_fields, row.method.partition(":")[0]} - {"env"}
     recorded = {key: read_value(value) for key, value in json.loads(row.options).items() if not key.startswith("env.")}
     has = {**recorded, **row.settings}
-    wanted = {key: value for key, value in wanted.items() if not is_file(has.get(key))}
     own = {key: read_value(value) for key, value in wanted.items() if key.split(".")[0] in groups}
-    return set(recorded) <= set(own) and all(key in has and has[key] == value for key, value in own.items())
+    return set(recorded) <= set(own) and all(key in has and fits(has[key], value) for key, value in own.items())
+
+
+def fits(recorded: Any, wanted: Any) -> bool:
+    """Whether a recorded setting is the wanted one; of a file its content is recorded."""
+    if is_file(recorded) and Path(str(wanted)).expanduser().is_file():
+        return bool(recorded == FILE + sha256_of(Path(wanted).expanduser()))
+    return bool(recorded == wanted)
 
 
 def without_files(options: Mapping[str, str], rows: pd.DataFrame) -> dict[str, str]:
-    """The options less those that the runs have a file's digest for: where it lay says nothing, and what was in it tells
-    one variant from another."""
+    """The options less those of files, of which the runs recorded what was in them: where they lie says nothing."""
     files = {key for settings in rows["settings"] for key, value in settings.items() if is_file(value)}
     return {key: value for key, value in options.items() if key not in files}
 
