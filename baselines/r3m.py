@@ -19,6 +19,9 @@ checkpoints. Pictures are scaled as floats, without rounding to whole numbers be
 
 The weights are R3M's and are not shipped: `weights` is the file that its `load_r3m("resnet50")` downloads, or a state of
 torchvision's `resnet50`. A run is named by what is in the file. `random` is for tests; preset smoke uses it.
+
+A picture takes a CPU core 0.1 s, encoded or acted on: of a quick run's 20 minutes on Meta-World the dataset takes 8 and the
+evaluations the rest, the updates 10 seconds. With `resize=128` and `crop=112`, which is not what R3M saw, it is 7 to 10.
 """
 
 from __future__ import annotations
