@@ -51,6 +51,7 @@ def train(
     store = runs_home(runs)
     if (store / resolved.id / "result.json").is_file() and not force:
         return read_json(store / resolved.id / "result.json")
+    resolved.planned.settings.check()
     for needed in resolved.planned.source_specs():
         with claimed(home, needed.folder(home).name):
             pretrain_source(needed, home, device, about_source(observe))
@@ -72,15 +73,18 @@ def evaluate(
     data: Path | str | None = None,
     device: str = "auto",
     workers: int = 0,
+    files: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The final policy of a finished run, played again for `episodes` episodes; the stored result is left as it is.
 
-    `run` is a run's folder, or its name in the store `runs`; `method` the file of a user's own method; `workers` as in
+    `run` is a run's folder, or its name in the store `runs`; `method` the file of a user's own method;
+    `files` are the options that named other files, such as `r3m.weights`, which results do not hold; `workers` as in
     `train`. Raises UsageError for a run that is not there."""
     if episodes < 1:
         raise UsageError(f"episodes must be at least 1; got {episodes}")
     folder = find_run(run, runs_home(runs))
-    return evaluate_run(folder, episodes=episodes, method=method, data=data_home(data), device=device, workers=workers)
+    home = data_home(data)
+    return evaluate_run(folder, episodes=episodes, method=method, data=home, device=device, workers=workers, files=files)
 
 
 def find_run(run: Path | str, store: Path) -> Path:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coworld_bench.errors import UsageError, unknown
+from coworld_bench.files import sha256_file, while_unchanged
 from coworld_bench.tasks import EnvSpec, find_task
 
 S = TypeVar("S", bound="Settings")
@@ -21,15 +23,20 @@ Natural = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+FILE = "sha256:"  # what stands in a result for a file begins so
+sha256_of = while_unchanged(sha256_file)
 
 
 class Settings(BaseModel):
     """A frozen group of settings; no number of it is infinite or not a number.
 
-    `later` names those that came after results were stored: they name a run only where they differ from their default."""
+    `later` names those that came after results were stored: they name a run only where they differ from their default.
+    `files` names those that are a file of the user's, each with the words that are none: what is in the file names a run,
+    and where it lies is stored nowhere."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
     later: ClassVar[tuple[str, ...]] = ()
+    files: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
@@ -37,7 +44,16 @@ class Settings(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The settings that name a run."""
         usual = {name for name in self.later if getattr(self, name) == type(self).model_fields[name].default}
-        return {name: value for name, value in self.to_dict().items() if name not in usual}
+        content = {name: FILE + sha256_of(path) for name, path in self.given_files().items()}
+        return {name: value for name, value in (self.to_dict() | content).items() if name not in usual}
+
+    def given_files(self) -> dict[str, Path]:
+        """The files of the user's, by setting."""
+        given = {name: getattr(self, name) for name, words in self.files.items() if getattr(self, name) not in words}
+        return {name: Path(path).expanduser() for name, path in given.items()}
+
+    def check(self) -> None:
+        """Raises UsageError where a run with these settings could not be done. Asked before any work."""
 
 
 class EnvConfig(Settings):

@@ -43,7 +43,8 @@ class Policy(Protocol):
     `value` is the critic's of the row just observed, or None where there is no critic. It counts the reward received on
     arriving at that row, as a value of states does; a policy whose value does not, such as a Q function's of the action to
     come, has `value_counts_arrival = False`. A policy with an encoder may have `embed(image)`, from uint8 [N, H, W, 3] to
-    float32 [N, E]: where it puts pictures is then recorded."""
+    float32 [N, E]: where it puts pictures is then recorded. It may have `sense(state, carry) -> carry`, which is told the
+    environment's state, float32 [B, S], before each picture."""
 
     @property
     def device(self) -> Any: ...

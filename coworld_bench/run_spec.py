@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from coworld_bench.config import Config, Settings, flat, need_pictures, override, read_value, resolve, usual_env
+from coworld_bench.config import Config, Settings, flat, need_pictures, override, read_value, resolve, sha256_of, usual_env
 from coworld_bench.data.dataset import Dataset, dataset_id, open_dataset
 from coworld_bench.envs import check_task, domain_of
 from coworld_bench.errors import UsageError
@@ -58,7 +59,8 @@ class RunSpec:
         defaults = method.defaults(self.preset, target.suite)
         settings = override(defaults, {key.removeprefix(f"{method.family}."): value for key, value in own.items()})
         changed = changes(usual, config, "") | changes(defaults, settings, f"{method.family}.")
-        changed = {key: value for key, value in changed.items() if key in self.options}
+        files = {f"{method.family}.{name}" for name in settings.given_files()}
+        changed = {key: value for key, value in changed.items() if key in self.options and key not in files}
         changed |= named if usual != preset else {}
         planned = PlannedRun(self, method, config, settings, config.env.spec(target.id), sources, shared, changed)
         if planned.sources_see_states and not method.lowdim_sources:
@@ -99,7 +101,7 @@ class PlannedRun:
     env: EnvSpec
     sources: tuple[str, ...]
     shared_options: Mapping[str, str]
-    changes: Mapping[str, Any]  # the options of `spec` that change anything, as settings
+    changes: Mapping[str, Any]  # the options of `spec` that change anything, as settings; files are inputs, not changes
 
     @property
     def dataset_id(self) -> str:
@@ -124,9 +126,9 @@ class PlannedRun:
         spec, said = self.spec, dict(common or {})
         origin = f" from {', '.join(self.sources)}" if self.sources else ""
         source_options = spec.source_options if self.sources else {}
-        details = [
-            f"{key}={value}" for key, value in self.changes.items() if key not in said or said[key] != spec.options[key]
-        ]
+        files = {f"{self.method.family}.{name}": path for name, path in self.settings.given_files().items()}
+        told = dict(self.changes) | {key: sha256_of(path)[:8] for key, path in files.items()}
+        details = [f"{key}={value}" for key, value in told.items() if key not in said or said[key] != spec.options[key]]
         details += [f"{key}={value}" for key, value in spec.target_options.items()]
         details += [f"source {key}={value}" for key, value in source_options.items()]
         detail = f" ({', '.join(details)})" if details else ""
@@ -174,7 +176,7 @@ class ResolvedRun:
                 f"set env.{differ[0]} to the dataset's, or collect again"
             )
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """All that determines the result; its digest names the run."""
         planned, spec = self.planned, self.planned.spec

@@ -47,6 +47,7 @@ def train(
     folder = runs_home(runs) / resolved.id
     if (folder / "result.json").is_file() and not force:
         return read_json(folder / "result.json")
+    resolved.planned.settings.check()
     missing = [source for source in resolved.planned.source_specs() if not source.ready(data)]
     if missing:
         raise DatasetError(f"source agent {missing[0].folder(data)} is missing; `pretrain_source` or `run` makes it")

@@ -16,7 +16,8 @@ LAYERS = {
     ],
     "boundaries": ["data", "envs"],
     "models": [
-        "checkpoints", "dreamer", "feeding", "fusing", "latent", "losses", "nets", "pixel_nets", "replay", "rssm", "scans",
+        "checkpoints", "dreamer", "feeding", "fusing", "latent", "losses", "nets", "pixel_nets", "replay", "resnet", "rssm",
+        "scans",
     ],
     "methods": ["alternating", "coworld", "coworld_multi", "lompo", "methods", "model_free", "offline", "online"],
     "reporting": ["reporting"],

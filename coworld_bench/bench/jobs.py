@@ -224,6 +224,7 @@ def train_job(
         needs,
         estimate_train(planned.method.family, spec.preset, place.runs, planned.config.budget.updates),
         again=force,
+        check=planned.settings.check,
         identity={
             "method": planned.method.name,
             "target": planned.env.task,

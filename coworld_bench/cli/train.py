@@ -16,7 +16,9 @@ from coworld_bench.cli.common import (
     Quality,
     Runs,
     SourceOptions,
+    Weights,
     Workers,
+    of_weights,
     show,
 )
 from coworld_bench.cli.watching import watching
@@ -35,6 +37,7 @@ def train(
     device: Device = "auto",
     force: Force = False,
     workers: Workers = 0,
+    weights: Weights = None,
     json: Json = False,
     option: Options = None,
     source_option: SourceOptions = None,
@@ -44,7 +47,8 @@ def train(
     With -o online.workers=N that acts in N processes together, and is another one for each N above 1."""
     from coworld_bench.api import train as train_run
 
-    options, of_source = parse_options(option or []), parse_options(source_option or [])
+    options = parse_options(option or []) | of_weights(weights, method)
+    of_source = parse_options(source_option or [])
     with watching(f"train {method}", quiet=json) as observe:
         result = train_run(
             method, target, source, seed=seed, preset=preset, quality=quality, options=options, source_options=of_source,

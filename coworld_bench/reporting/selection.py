@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from coworld_bench.config import PRESETS, Config, flat, read_value, resolve, world_model
+from coworld_bench.config import FILE, PRESETS, Config, flat, read_value, resolve, sha256_of, world_model
 from coworld_bench.errors import unknown
 from coworld_bench.plans import Arm, Cell, Plan
 from coworld_bench.reporting.published import LABELS
@@ -127,7 +128,8 @@ def select(store: Store, plan: Plan, preset: str, options: Mapping[str, str] | N
         for cell in plan.cells
     }
     notes += dataset_notes(plan, measurements)
-    return Selection(plan, preset, store, measurements, labels, tuple(dict.fromkeys(notes)), asked)
+    notes, said = list(dict.fromkeys(notes)), without_files(asked, rows)
+    return Selection(plan, preset, store, measurements, labels, tuple(notes), said)
 
 
 def on_plan(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
@@ -207,7 +209,25 @@ def has_settings(row: Any, wanted: Mapping[str, str]) -> bool:
         named = Config(model=world_model(str(own.pop("model")), find_task(row.target).suite))
         own = flat(named.part("model")) | own
     has = {**recorded, **row.settings}
-    return set(recorded) <= set(own) and all(key in has and has[key] == value for key, value in own.items())
+    return set(recorded) <= set(own) and all(key in has and fits(has[key], value) for key, value in own.items())
+
+
+def fits(recorded: Any, wanted: Any) -> bool:
+    """Whether a recorded setting is the wanted one; of a file its content is recorded."""
+    if is_file(recorded) and Path(str(wanted)).expanduser().is_file():
+        return bool(recorded == FILE + sha256_of(Path(wanted).expanduser()))
+    return bool(recorded == wanted)
+
+
+def without_files(options: Mapping[str, str], rows: pd.DataFrame) -> dict[str, str]:
+    """The options less those of files, of which the runs recorded what was in them: where they lie says nothing."""
+    files = {key for settings in rows["settings"] for key, value in settings.items() if is_file(value)}
+    return {key: value for key, value in options.items() if key not in files}
+
+
+def is_file(value: Any) -> bool:
+    """Whether a recorded setting stands for what was in a file."""
+    return isinstance(value, str) and value.startswith(FILE)
 
 
 def measure(
