@@ -39,7 +39,7 @@ Other differences from the published code:
 
 from __future__ import annotations
 
-from coworld_bench.lompo import OWN, SHARED, Lompo, LompoSettings
+from coworld_bench.lompo import LOSS, OWN, SHARED, Lompo, LompoSettings
 from coworld_bench.methods import Method
 
-METHOD = Method(name="lompo", label="LOMPO", learner=Lompo, settings=LompoSettings, shared=SHARED, own=OWN)
+METHOD = Method(name="lompo", label="LOMPO", learner=Lompo, settings=LompoSettings, shared=SHARED, own=OWN, loss=LOSS)

@@ -27,7 +27,7 @@ from coworld_bench.config import Natural, merge, override
 from coworld_bench.data.memory import EpisodeMemory
 from coworld_bench.dreamer import Metrics
 from coworld_bench.latent import LatentAgent
-from coworld_bench.lompo import OWN, SHARED, Lompo, LompoSettings
+from coworld_bench.lompo import LOSS, OWN, SHARED, Lompo, LompoSettings
 from coworld_bench.methods import Job, Method
 
 
@@ -117,6 +117,7 @@ METHOD = Method(
     sources=1,
     experience_only=True,
     shared=SHARED,
+    loss=LOSS,
     own=merge(OWN, {"quick": {"source_updates": 740}, "smoke": {"source_updates": 4}}),
     source={
         "paper": {"online.source_env_steps": "160_000"},

@@ -24,7 +24,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from coworld_bench.config import Count, Settings, Weight
+from coworld_bench.config import WORLD_MODELS, Count, Settings, Weight
 from coworld_bench.dreamer import Metrics
 from coworld_bench.methods import Job, Method
 from coworld_bench.offline import TargetLearner
@@ -68,15 +68,12 @@ class OfflineDv2(TargetLearner):
         return self.settings.penalty * self.agent.model.rssm.disagreement(deter)
 
 
-DV2_DMC: dict[str, Any] = {  # DreamerV2's `dmc_vision`, as Offline DV2 uses it
-    "model": {
-        "latent": "categorical", "stoch": 32, "classes": 32, "depth": 48, "gru_norm": True,
-        "reward_layers": 4, "value_layers": 4, "actor_layers": 4, "reward_loss": 1.0,
-    },
+DV2_DMC: dict[str, Any] = {
+    "model": WORLD_MODELS["dv2_dmc"],
     "behaviour": {"horizon": 5, "indexing": "dv2"},
     "batch": {"size": 64, "length": 50},
     "budget": {"updates": 25_000, "warmup": 0},  # all of these are of the world model alone
-}  # fmt: skip
+}
 METHOD = Method(
     name="offline_dv2",
     label="Offline DV2",

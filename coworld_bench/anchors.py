@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from coworld_bench.config import Config, override, resolve
+from coworld_bench.config import Config, need_pictures, resolve
 from coworld_bench.devices import choose_device
 from coworld_bench.dreamer import AgentSpec, DreamerAgent
 from coworld_bench.envs import TaskEnv, check_task, domain_of, make_env
@@ -54,7 +54,9 @@ def resolved(task: str, preset: str, options: Mapping[str, str] | None) -> Confi
     others = [key for key in options or {} if not key.startswith("env.")]
     if others:
         raise UsageError(f"anchors depend on the environment alone, on options such as env.action_repeat; got {others[0]}")
-    return override(resolve(preset, find_task(task).suite), options or {})
+    config = resolve(preset, find_task(task).suite, options)
+    need_pictures(config)
+    return config
 
 
 def measure_anchors(
@@ -73,7 +75,7 @@ def measure_anchors(
     path = anchors_path(check_task(task).id, preset, runs, options)
     config = resolved(task, preset, options)
     env = config.env.spec(task)
-    identity = digest_of([env.to_dict(), config.model.to_dict(), SEARCH[preset]])
+    identity = digest_of([env.to_dict(), config.part("model")["model"], SEARCH[preset]])
     if path.is_file() and not force and read_json(path).get("identity") == identity:
         return path
     found = {"schema": 1, "identity": identity, "task": env.task, "preset": preset, "env": env.to_dict()}

@@ -27,6 +27,7 @@ def train(
     preset: str = "quick",
     quality: str = "medium-replay",
     options: Mapping[str, str] | None = None,
+    source_options: Mapping[str, str] | None = None,
     data: Path | str | None = None,
     runs: Path | str | None = None,
     device: str = "auto",
@@ -39,15 +40,18 @@ def train(
     >>> result = train("coworld", "metaworld/window_close", "metaworld/drawer_close")  # doctest: +SKIP
     >>> result["score"]["mean"], result["score"]["rule"]  # doctest: +SKIP
 
-    `method` is a shipped name or the path of a method file; a source agent that is missing is trained first.
+    `method` is a shipped name or the path of a method file; a source agent that is missing is trained first;
+    `source_options` are settings of source agents alone, such as env.observation=state for one that sees no pictures.
     `workers` environment processes play the episodes of an evaluation at the same time; the result is the same. Raises
     UsageError for a name or setting that does not exist, and DatasetError where the target's dataset is missing."""
     sources = (source,) if isinstance(source, str) else tuple(source or ())
-    spec = RunSpec(method, target, sources, seed, preset, quality, dict(options or {}))
+    asked, of_source = dict(options or {}), dict(source_options or {})
+    spec = RunSpec(method, target, sources, seed, preset, quality, asked, source_options=of_source)
     resolved, home = spec.resolve(data_home(data)), data_home(data)
     store = runs_home(runs)
     if (store / resolved.id / "result.json").is_file() and not force:
         return read_json(store / resolved.id / "result.json")
+    resolved.planned.settings.check()
     for needed in resolved.planned.source_specs():
         with claimed(home, needed.folder(home).name):
             pretrain_source(needed, home, device, about_source(observe))
@@ -69,15 +73,18 @@ def evaluate(
     data: Path | str | None = None,
     device: str = "auto",
     workers: int = 0,
+    files: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The final policy of a finished run, played again for `episodes` episodes; the stored result is left as it is.
 
-    `run` is a run's folder, or its name in the store `runs`; `method` the file of a user's own method; `workers` as in
+    `run` is a run's folder, or its name in the store `runs`; `method` the file of a user's own method;
+    `files` are the options that named other files, such as `r3m.weights`, which results do not hold; `workers` as in
     `train`. Raises UsageError for a run that is not there."""
     if episodes < 1:
         raise UsageError(f"episodes must be at least 1; got {episodes}")
     folder = find_run(run, runs_home(runs))
-    return evaluate_run(folder, episodes=episodes, method=method, data=data_home(data), device=device, workers=workers)
+    home = data_home(data)
+    return evaluate_run(folder, episodes=episodes, method=method, data=home, device=device, workers=workers, files=files)
 
 
 def find_run(run: Path | str, store: Path) -> Path:

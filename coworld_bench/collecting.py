@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from coworld_bench.checkpoints import load_state, save_state
-from coworld_bench.config import Config, override, resolve, usual_env
+from coworld_bench.config import Config, need_pictures, override, resolve, usual_env
 from coworld_bench.data.build import build
 from coworld_bench.data.dataset import dataset_folder, dataset_id, open_dataset
 from coworld_bench.data.minari import export_minari, minari_root
@@ -96,7 +96,8 @@ def plan_collection(
     config = resolve(preset, found.suite)
     pinned = recipe(found.id, preset)
     asked = dict(options or {}) | ({} if workers is None else {"online.workers": str(workers)})
-    config = override(override(config, pinned.options), asked)
+    config = override(override(config, pinned.options, found.suite), asked, found.suite)
+    need_pictures(config)
     if reference_return is None:
         reference = need_reference(found.id, preset)
     elif 0 < reference_return < math.inf:

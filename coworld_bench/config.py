@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from coworld_bench.errors import UsageError, unknown
+from coworld_bench.files import sha256_file, while_unchanged
 from coworld_bench.tasks import EnvSpec, find_task
 
 S = TypeVar("S", bound="Settings")
@@ -21,15 +23,20 @@ Natural = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+FILE = "sha256:"  # what stands in a result for a file begins so
+sha256_of = while_unchanged(sha256_file)
 
 
 class Settings(BaseModel):
     """A frozen group of settings; no number of it is infinite or not a number.
 
-    `later` names those that came after results were stored: they name a run only where they differ from their default."""
+    `later` names those that came after results were stored: they name a run only where they differ from their default.
+    `files` names those that are a file of the user's, each with the words that are none: what is in the file names a run,
+    and where it lies is stored nowhere."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
     later: ClassVar[tuple[str, ...]] = ()
+    files: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
@@ -37,7 +44,16 @@ class Settings(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The settings that name a run."""
         usual = {name for name in self.later if getattr(self, name) == type(self).model_fields[name].default}
-        return {name: value for name, value in self.to_dict().items() if name not in usual}
+        content = {name: FILE + sha256_of(path) for name, path in self.given_files().items()}
+        return {name: value for name, value in (self.to_dict() | content).items() if name not in usual}
+
+    def given_files(self) -> dict[str, Path]:
+        """The files of the user's, by setting."""
+        given = {name: getattr(self, name) for name, words in self.files.items() if getattr(self, name) not in words}
+        return {name: Path(path).expanduser() for name, path in given.items()}
+
+    def check(self) -> None:
+        """Raises UsageError where a run with these settings could not be done. Asked before any work."""
 
 
 class EnvConfig(Settings):
@@ -50,6 +66,7 @@ class EnvConfig(Settings):
     sparse: bool = False
     action_noise: Weight = 0.0
     background: str = ""
+    observation: Literal["image", "state"] = "image"  # `state`: for a source alone, whose agent then sees no pictures
 
     def spec(self, task: str) -> EnvSpec:
         """The environment of `task`. Raises UsageError where the task has no such option."""
@@ -75,6 +92,7 @@ class ModelConfig(Settings):
     kl_balance: Share = 0.8  # on the side that trains the prior
     free_nats: Weight = 1.0
     reward_loss: Weight = 1.0
+    state_loss: Weight = 1.0  # of agents that see states alone: their Gaussian then has the variance 1 / state_loss
     lr: Rate = 3e-4
 
 
@@ -164,12 +182,12 @@ class Config(Settings):
 
     def identity(self) -> dict[str, Any]:
         """The settings that name a run: all but `compute.memory`, which changes no number, and those that came later only
-        where they were changed: `compute`, `online.workers`, and the options of the environment that `env` names in full
-        beside them."""
+        where they were changed: `compute`, `online.workers`, the options of the environment that `env` names in full
+        beside them, and `model.state_loss`, which the digest of such an agent has."""
         named = self.to_dict()
-        for name in ("rewards", "sparse", "action_noise", "background"):
+        for name in ("rewards", "sparse", "action_noise", "background", "observation"):
             del named["env"][name]
-        del named["compute"]["memory"]
+        del named["compute"]["memory"], named["model"]["state_loss"]
         if self.compute == ComputeConfig(memory=self.compute.memory):
             del named["compute"]
         if self.online.workers <= 1:
@@ -181,6 +199,20 @@ class Config(Settings):
         return {group: settings for group, settings in self.identity().items() if group in groups}
 
 
+CODE_ON_DMC: dict[str, Any] = {"gru_norm": True, "reward_loss": 2.0}
+# World models by name, as differences from the defaults above: `-o model=NAME` puts one in the place of the whole group
+# `model`. How many prior heads there are is each method's own.
+WORLD_MODELS: dict[str, dict[str, Any]] = {
+    "code": {},  # the released configuration: preset paper's
+    "table8": {  # the paper's Table 8; what it does not print is DreamerV2's, whose table for Atari it otherwise is
+        "latent": "categorical", "stoch": 32, "classes": 32, "deter": 600, "hidden": 600, "depth": 48, "gru_norm": True,
+        "reward_layers": 4, "value_layers": 4, "actor_layers": 4, "free_nats": 0.0, "reward_loss": 1.0, "lr": 2e-4,
+    },
+    "dv2_dmc": {  # DreamerV2's `dmc_vision`, as Offline DV2 uses it
+        "latent": "categorical", "stoch": 32, "classes": 32, "depth": 48, "gru_norm": True,
+        "reward_layers": 4, "value_layers": 4, "actor_layers": 4, "reward_loss": 1.0,
+    },
+}  # fmt: skip
 # What each preset changes of the defaults above, then what a suite changes of that.
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"env": {"profile": "exact"}},
@@ -220,7 +252,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 SUITES: dict[tuple[str, str], dict[str, Any]] = {
     ("paper", "dmc"): {
-        "model": {"gru_norm": True, "reward_loss": 2.0},
+        "model": CODE_ON_DMC,
         "online": {"prefill": 2500, "source_env_steps": 17_500, "evaluate_every": 5_000},
         # 10,000 world-model updates, then 30 epochs of 2,000 (methods page 2.2: the released 6 fall short of the paper)
         "budget": {"warmup": 10_000, "updates": 70_000},
@@ -231,19 +263,36 @@ SUITES: dict[tuple[str, str], dict[str, Any]] = {
 
 
 def resolve(preset: str, suite: str, options: Mapping[str, str] | None = None) -> Config:
-    """The complete settings of `preset` on `suite`, with dotted `options` such as `model.deter=200` on top.
+    """The complete settings of `preset` on `suite`, with the `options` that `override` takes, such as `model.deter=200`.
 
     Raises UsageError for an unknown preset or key, or a value of the wrong type."""
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS, "coworld-bench list presets")
     layers = merge(PRESETS[preset], SUITES.get((preset, suite), {}))
-    return override(Config.model_validate({"preset": preset, **layers}), options or {})
+    return override(Config.model_validate({"preset": preset, **layers}), options or {}, suite)
+
+
+def world_model(name: str, suite: str = "") -> ModelConfig:
+    """The world model of this name, on `suite`. Raises UsageError, with the names there are, for another."""
+    if name not in WORLD_MODELS:
+        raise unknown("world model", name, WORLD_MODELS, "coworld-bench list presets")
+    on_suite = CODE_ON_DMC if (name, suite) == ("code", "dmc") else {}
+    return ModelConfig.model_validate({**WORLD_MODELS[name], **on_suite})
 
 
 def usual_env(task: str, preset: str) -> EnvSpec:
     """The environment of a task under a preset, without options."""
     found = find_task(task)
     return resolve(preset, found.suite).env.spec(found.id)
+
+
+def need_pictures(config: Config) -> None:
+    """Raises UsageError where the environment would show none."""
+    if config.env.observation != "image":
+        raise UsageError(
+            "datasets and their tasks have pictures, so env.observation must be image; state is for source agents alone, "
+            "as an option of theirs: --source-option env.observation=state"
+        )
 
 
 def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,9 +303,14 @@ def merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def override(settings: S, options: Mapping[str, str]) -> S:
-    """`settings` with dotted keys replaced; text is read as JSON where it is JSON, else taken as it is."""
+def override(settings: S, options: Mapping[str, str], suite: str = "") -> S:
+    """`settings` with dotted keys replaced; text is read as JSON where it is JSON, else taken as it is.
+
+    `model` names a world model that takes the place of the whole group, on `suite`, before any dotted key."""
     values = settings.model_dump()
+    if "model" in options and isinstance(settings, Config):
+        values["model"] = world_model(options["model"], suite).model_dump()
+        options = {key: text for key, text in options.items() if key != "model"}
     for key, text in options.items():
         if key == "preset":
             raise UsageError("the preset is chosen with --preset, it is no option")
@@ -267,8 +321,13 @@ def override(settings: S, options: Mapping[str, str]) -> S:
         if not isinstance(group, dict) or last not in group or isinstance(group[last], dict):
             raise unknown("setting", key, keys(settings), "coworld-bench list settings")
         group[last] = read_value(text)
+    return validated(type(settings), values)
+
+
+def validated(kind: type[S], values: Mapping[str, Any]) -> S:
+    """Settings of these values. Raises UsageError that names the first which is wrong."""
     try:
-        return type(settings).model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

@@ -15,11 +15,17 @@ Differences from the released code, each a repaired fault or a choice it leaves 
 - The target environment is not stepped at all during training; the released loop steps it to count time.
 - β2, k and α are the paper's per suite; the released code uses Meta-World's for all.
 - Actions of different sizes are padded to the larger one and masked, so that Meta-World -> RoboDesk runs.
+
+A source that sees low-dimensional states alone (paper, Table 4; source option env.observation=state): the target sees
+pictures, and the paper does not say how the source's encoder would read them. Two answers of ours, by the setting `lowdim`:
+`state`: in stages A and B the source is shown the states that the target's dataset holds beside its pictures, padded with
+zeros to the larger size of both domains; its encoder ends in as many features as the target's. `values_only`: without
+stages A and B. The result says under `method_report` which was used.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -34,7 +40,7 @@ from coworld_bench.methods import Job, Method, Variant
 class CoWorldSettings(ScheduleSettings):
     """The paper's Meta-World and RoboDesk values (Table 8) and the released schedule, by role."""
 
-    later: ClassVar[tuple[str, ...]] = ("constraint",)
+    later: ClassVar[tuple[str, ...]] = ("constraint", "lowdim")
 
     beta2: Weight = 1.0  # weight of stage A; 0: without it
     align_reduction: Literal["batchmean", "mean"] = "batchmean"  # beta2 was tuned with the sum over time
@@ -43,6 +49,7 @@ class CoWorldSettings(ScheduleSettings):
     eta_last: Weight = 0.1  # ... at the end of co-training; 1 in both: without stage B
     alpha: Weight = 2.0  # weight of stage C, in units of the value; 0: without it
     constraint: Literal["max", "value"] = "max"  # `value`: v_target instead of max(v_target, v_source)
+    lowdim: Literal["state", "values_only"] = "state"  # what a source that sees states alone takes part in; see above
 
 
 class CoWorld(AlternatingLearner):
@@ -50,7 +57,9 @@ class CoWorld(AlternatingLearner):
         folders = [job.folder / f"source{number or ''}" for number in range(len(job.sources))]
         sources = [source.online(folder, job.device) for source, folder in zip(job.sources, folders, strict=True)]
         super().__init__(settings, job, sources, role="target")  # other initial weights than the source agent of its seed
-        self.settings = settings
+        self.lowdim = settings.lowdim if sources[0].observes == "state" else None
+        without_stages_a_and_b = {"beta2": 0.0, "eta_first": 1.0, "eta_last": 1.0}
+        self.settings = settings.model_copy(update=without_stages_a_and_b if self.lowdim == "values_only" else {})
 
     def train_target(self) -> Metrics:
         """Stages A and C: the world model with aligned states; after the warm-up the behaviour under the constraint."""
@@ -74,7 +83,7 @@ class CoWorld(AlternatingLearner):
         if not self.settings.beta2:
             return {}
         with torch.no_grad():
-            source_embed = self.source.agent.model.encode(seen.pixels, *seen.embed.shape[:2])
+            source_embed = self.source.agent.model.embed_seen(seen)
         divergence = align_states(source_embed, seen.embed, self.settings.align_reduction)
         return {"align": self.settings.beta2 * divergence}
 
@@ -105,6 +114,10 @@ class CoWorld(AlternatingLearner):
         """What the source's critic says of target features: [H, N, F] -> [H, N]."""
         return self.source.agent.behaviour.value(feature)
 
+    def report(self) -> dict[str, Any]:
+        """Which `lowdim` was used, where the source sees states alone."""
+        return {"lowdim": self.lowdim} if self.lowdim else {}
+
     @property
     def eta(self) -> float:
         """Falls in a line from `eta_first` to `eta_last` over the source env steps of co-training."""
@@ -127,6 +140,7 @@ METHOD = Method(
     revision=2,  # 1: source and target agent of a run started from the same random weights
     settings=CoWorldSettings,
     sources=1,
+    lowdim_sources=True,
     variants=VARIANTS,
     own=merge(
         SCHEDULES,

@@ -15,7 +15,7 @@ A flat softmax is near to anything, an untrained encoder's above all: the entrop
 from __future__ import annotations
 
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -29,6 +29,7 @@ from coworld_bench.methods import Job, Method
 
 
 class CoWorldMultiSettings(CoWorldSettings):
+    lowdim: Literal["state"] = "state"  # without stage A there would be nothing to choose by
     ema: float = Field(0.0, ge=0, lt=1)  # weight of past distances in those that are compared; 0: none, the paper's
 
 
@@ -62,9 +63,7 @@ class CoWorldMulti(CoWorld):
     def align_states(self, seen: Seen, _: dict[str, Tensor]) -> dict[str, Tensor]:
         """Eq. 12: β2 Σ_i ω_i KL[softmax(sg e_source_i(o)) ‖ softmax(e_target(o))], ω one-hot at the nearest source."""
         with torch.no_grad():
-            embeds = torch.stack(
-                [source.agent.model.encode(seen.pixels, *seen.embed.shape[:2]) for source in self.sources]
-            )  # [sources, T, B, E]
+            embeds = torch.stack([source.agent.model.embed_seen(seen) for source in self.sources])  # [sources, T, B, E]
             self.choose(embeds, seen.embed)
         divergence = align_states(self.of_nearest(embeds), seen.embed, self.settings.align_reduction)
         return {"align": self.settings.beta2 * divergence}
@@ -112,7 +111,7 @@ class CoWorldMulti(CoWorld):
         trace = self.trace[: self.updates].tolist()
         share = {name: trace.count(number) / max(1, len(trace)) for number, name in enumerate(self.names)}
         targets = [block for block, part in enumerate(self.blocks) if part.side == "target"]
-        return {
+        return super().report() | {
             "chosen": max(share, key=lambda name: share[name]),
             "share": share,
             "choices_by_target_block": [dict(zip(self.names, self.choices(block), strict=True)) for block in targets],
@@ -152,5 +151,6 @@ METHOD = Method(
     learner=CoWorldMulti,
     settings=CoWorldMultiSettings,
     sources="many",
+    lowdim_sources=True,
     own=COWORLD.own,
 )

@@ -9,10 +9,10 @@ one world model. Both halves are pure functions of tensors, which CUDA graphs ma
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,11 +22,19 @@ from torch import Tensor, nn
 from coworld_bench.checkpoints import restore_stream
 from coworld_bench.config import Config, ModelConfig
 from coworld_bench.data.memory import Batch
-from coworld_bench.errors import UsageError
+from coworld_bench.errors import UserError
 from coworld_bench.feeding import Drawn, on_device
 from coworld_bench.fusing import made
 from coworld_bench.losses import discount_weights, lambda_returns, squared_error, truncated_normal, truncated_sample
-from coworld_bench.nets import Precision, image_decoder, image_encoder, mlp
+from coworld_bench.nets import (
+    Precision,
+    StateDecoder,
+    StateEncoder,
+    embedding_size,
+    image_decoder,
+    image_encoder,
+    mlp,
+)
 from coworld_bench.replay import Replay
 from coworld_bench.rssm import Rssm, State
 from coworld_bench.scans import ImagineScan, roll_out
@@ -39,13 +47,23 @@ Metrics = dict[str, Tensor]
 @dataclass(frozen=True)
 class AgentSpec:
     """The sizes an agent is built from. `action_input` is the largest action of the domains it must understand; the RSSM
-    reads `label` behind every action, which tells it the domain where one world model has several."""
+    reads `label` behind every action, which tells it the domain where one world model has several.
+
+    `observes` is what its encoder reads. Where any of these domains shows states alone, batches carry states padded with
+    zeros to `state_input`, the largest of them all; 0: there is none, and batches carry none."""
 
     action: int
     action_input: int
     reward_scale: float
     prior_heads: int = 1
     label: tuple[float, ...] = ()
+    observes: Literal["image", "state"] = "image"
+    state_input: int = 0
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """What batches carry of a row beside action and reward."""
+        return tuple(dict.fromkeys((self.observes, *(["state"] if self.state_input else []))))
 
     @property
     def mask(self) -> Tensor:
@@ -54,48 +72,69 @@ class AgentSpec:
 
     @classmethod
     def of(cls, domain: Domain, config: Config, others: tuple[Domain, ...] = (), prior_heads: int = 1) -> AgentSpec:
-        if not domain.image:
-            raise UsageError(f"{domain.task.id}: this agent reads images; observation='state' gives none")
-        widest = max(domain.action, *(other.action for other in others)) if others else domain.action
-        return cls(domain.action, widest, 1 / domain.largest_reward if config.env.unit_reward else 1.0, prior_heads)
+        domains = (domain, *others)
+        blind = any(not each.image for each in domains)
+        return cls(
+            domain.action,
+            max(each.action for each in domains),
+            1 / domain.largest_reward if config.env.unit_reward else 1.0,
+            prior_heads,
+            observes="image" if domain.image else "state",
+            state_input=max(each.state for each in domains) if blind else 0,
+        )
 
-    def widened(self, action_input: int) -> AgentSpec:
-        return replace(self, action_input=max(self.action_input, action_input))
+    def widened(self, action_input: int, state_input: int = 0) -> AgentSpec:
+        """For actions, and where it has to do with any, for states of at least these sizes."""
+        wider_state = max(self.state_input, state_input) if self.state_input else 0
+        return replace(self, action_input=max(self.action_input, action_input), state_input=wider_state)
 
 
 class Rows(NamedTuple):
     """A batch on the device, time first: image uint8 [T, B, 64, 64, 3], action [T, B, A_max] (and the domain's label behind
-    it, where it has one), reward [T, B] (scaled)."""
+    it, where it has one), reward [T, B] (scaled), state [T, B, D]; image and state where they are needed."""
 
-    image: Tensor
+    image: Tensor | None
     action: Tensor
     reward: Tensor
+    state: Tensor | None = None
 
     @property
     def batch(self) -> int:
         return self.reward.shape[1]
 
     def joined(self, other: Rows) -> Rows:
-        """Both batches side by side."""
-        return Rows(*(torch.cat(pair, 1) for pair in zip(self, other, strict=True)))
+        """Both batches side by side, with what both have."""
+        action, reward = torch.cat([self.action, other.action], 1), torch.cat([self.reward, other.reward], 1)
+        return Rows(beside(self.image, other.image), action, reward, beside(self.state, other.state))
+
+
+def beside(one: Tensor | None, two: Tensor | None) -> Tensor | None:
+    """Two batches [T, B, ...] as one, where there are two."""
+    return None if one is None or two is None else torch.cat([one, two], 1)
 
 
 class Seen(NamedTuple):
-    """What the world model made of a batch: pixels [T * B, ...], embeddings [T, B, E], posterior states and statistics."""
+    """What the world model made of a batch: pixels [T * B, ...], embeddings [T, B, E], posterior states and statistics; and
+    the low-dimensional states [T * B, D] of its rows, where these carry any."""
 
     pixels: Tensor
     embed: Tensor
     state: State
     statistics: Tensor
+    vectors: Tensor | None = None
 
     def parted(self, batch: int) -> tuple[Seen, Seen]:
         """The first `batch` sequences, and the others."""
         rows, (deter, stoch) = len(self.embed), self.state
+
+        def part(flat: Tensor, side: slice) -> Tensor:
+            return flat.unflatten(0, (rows, -1))[:, side].flatten(0, 1)
+
         sides = []
         for side in (slice(None, batch), slice(batch, None)):
-            pixels = self.pixels.unflatten(0, (rows, -1))[:, side].flatten(0, 1)
             state = State(deter[:, side], stoch[:, side])
-            sides.append(Seen(pixels, self.embed[:, side], state, self.statistics[:, side]))
+            vectors = None if self.vectors is None else part(self.vectors, side)
+            sides.append(Seen(part(self.pixels, side), self.embed[:, side], state, self.statistics[:, side], vectors))
         return sides[0], sides[1]
 
 
@@ -107,15 +146,23 @@ ActorTerms = Callable[[Tensor, Tensor], tuple[dict[str, Tensor], Metrics]]  # se
 class WorldModel(nn.Module):
     def __init__(self, config: ModelConfig, spec: AgentSpec, precision: Precision, plain: bool = False) -> None:
         super().__init__()
-        self.config, self.precision, self.plain = config, precision, plain
-        self.encoder = image_encoder(config, plain)
+        self.config, self.precision, self.plain, self.observes = config, precision, plain, spec.observes
+        sees, states, units = spec.observes == "image", spec.state_input, config.units
+        self.encoder = image_encoder(config, plain) if sees else StateEncoder(states, units, embedding_size(config))
         self.rssm = Rssm(config, self.encoder.size, spec.action_input + len(spec.label), spec.prior_heads)
-        self.decoder = image_decoder(config, self.rssm.feature_size, plain)
+        feature = self.rssm.feature_size
+        self.decoder = image_decoder(config, feature, plain) if sees else StateDecoder(feature, units, states)
         self.reward = mlp(self.rssm.feature_size, config.units, config.reward_layers, 1)
 
-    def embed(self, image: Tensor) -> Tensor:
-        """uint8 [T, B, 64, 64, 3] -> [T, B, E]."""
-        return self.encode(self.encoder.pixels(image.flatten(0, 1)), *image.shape[:2])
+    def embed(self, observed: Tensor) -> Tensor:
+        """Images uint8 [T, B, 64, 64, 3], or states [T, B, D] -> [T, B, E]."""
+        return self.encode(self.encoder.pixels(observed.flatten(0, 1)), *observed.shape[:2])
+
+    def embed_seen(self, seen: Seen) -> Tensor:
+        """What this encoder makes of the rows that another world model has seen: [T, B, E]."""
+        pixels = seen.pixels if self.observes == "image" else seen.vectors
+        assert pixels is not None, "these rows carry no states"
+        return self.encode(pixels, *seen.embed.shape[:2])
 
     def encode(self, pixels: Tensor, rows: int, batch: int) -> Tensor:
         """The encoder's pixels [T * B, ...] -> [T, B, E]."""
@@ -124,12 +171,15 @@ class WorldModel(nn.Module):
         return embed.float().view(rows, batch, -1)
 
     def observe(self, rows: Rows, noise: Tensor) -> Seen:
-        """Filter a batch from a zero state; every row's action is fed before its image."""
-        pixels = self.encoder.pixels(rows.image.flatten(0, 1))
+        """Filter a batch from a zero state; every row's action is fed before what is observed."""
+        observed = rows.image if self.observes == "image" else rows.state
+        assert observed is not None, f"these rows carry no {self.observes}"
+        pixels = self.encoder.pixels(observed.flatten(0, 1))
         embed = self.encode(pixels, *rows.reward.shape)
         start = self.rssm.initial(embed.shape[1])
         observe = self.rssm.observe if self.plain else self.rssm.observe_fast
-        return Seen(pixels, embed, *observe(embed, rows.action, noise, start))
+        vectors = None if rows.state is None else rows.state.flatten(0, 1)
+        return Seen(pixels, embed, *observe(embed, rows.action, noise, start), vectors)
 
     def predict_reward(self, feature: Tensor) -> Tensor:
         """[..., F] -> [...], in scaled units."""
@@ -141,10 +191,11 @@ class WorldModel(nn.Module):
         """The world model's loss (Eq. 2) by name, each a mean over time and batch."""
         config, feature, fuse = self.config, seen.state.feature, self.rssm.latents.made
         with self.precision():
-            image = self.decoder.loss(feature.flatten(0, 1), seen.pixels)
+            observed = self.decoder.loss(feature.flatten(0, 1), seen.pixels)
         reward = fuse(WorldModel.reward_loss)(self, feature, rows.reward)
         kl = fuse(Rssm.kl_loss)(self.rssm, seen.statistics, seen.state.deter, config.kl_balance, config.free_nats, member)
-        return {"image": image, "reward": config.reward_loss * reward, "kl": config.kl_scale * kl}
+        scale = 1.0 if self.observes == "image" else config.state_loss
+        return {self.observes: scale * observed, "reward": config.reward_loss * reward, "kl": config.kl_scale * kl}
 
     def reward_loss(self, feature: Tensor, reward: Tensor) -> Tensor:
         """The head's squared error, a mean over time and batch."""
@@ -273,13 +324,18 @@ class DreamerAgent:
 
     def rows(self, batch: Batch) -> Rows:
         """A sampled batch on the device: time first, actions padded to A_max, rewards scaled; pixels stay uint8."""
-        return self.prepared(on_device(batch, self.device))
+        return self.prepared(on_device(batch, self.device, seen=self.spec.seen))
 
     def prepared(self, drawn: Drawn) -> Rows:
         """The rows of a batch that is on the device."""
         padding = self.spec.action_input - drawn.action.shape[-1]
         action = self.behaviour.labelled(F.pad(drawn.action, (0, padding)))
-        return Rows(drawn.image, action, drawn.reward * self.spec.reward_scale)
+        state = None if drawn.state is None else self.padded(drawn.state)
+        return Rows(drawn.image, action, drawn.reward * self.spec.reward_scale, state)
+
+    def padded(self, state: Tensor) -> Tensor:
+        """Zeros behind a state: [..., S] -> [..., D]."""
+        return F.pad(state, (0, self.spec.state_input - state.shape[-1]))
 
     def see(self, rows: Rows) -> Seen:
         noise = self.model.rssm.draw(self.generator, *rows.reward.shape)
@@ -458,12 +514,14 @@ class DreamerAgent:
     def act(
         self, image: np.ndarray, carry: Carry, generator: torch.Generator, sample: bool = False
     ) -> tuple[np.ndarray, Carry]:
-        """An action float32 [B, A] for images uint8 [B, 64, 64, 3]: the mode, or a sample of the policy.
+        """An action float32 [B, A] for images uint8 [B, 64, 64, 3] (or states float32 [B, S], where it observes these): the
+        mode, or a sample of the policy.
 
         The latent is sampled in both (the released `eval_state_mean: False`), from `generator`."""
-        pixels = torch.from_numpy(image).to(self.device).unsqueeze(0)
+        given = torch.from_numpy(image).to(self.device).unsqueeze(0)
+        observed = given if self.spec.observes == "image" else self.padded(given)
         noise = self.model.rssm.draw(generator, 1, len(image))
-        states, _ = self.model.rssm.observe(self.model.embed(pixels), carry.action.unsqueeze(0), noise, carry.state)
+        states, _ = self.model.rssm.observe(self.model.embed(observed), carry.action.unsqueeze(0), noise, carry.state)
         state = State(states.deter[0], states.stoch[0])
         if sample:
             shape = len(image), self.spec.action_input
@@ -511,9 +569,11 @@ class DreamerAgent:
         self.model_updates, self.behaviour_updates, self.slow_copies_due = state["counts"]
 
 
-def read_metrics(metrics: Metrics) -> dict[str, float]:
-    """The metrics as numbers; this is where the host waits for the device."""
-    if not metrics:
-        return {}
-    values = torch.stack([value.float().reshape(()) for value in metrics.values()]).tolist()
-    return dict(zip(metrics, values, strict=True))
+def read_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics as numbers; this is where the host waits for the device, once for all that lie there."""
+    for name, value in metrics.items():
+        if isinstance(value, Tensor) and value.numel() != 1:
+            raise UserError(f"metric {name} is a tensor of shape {list(value.shape)}; a metric is a single number")
+    lying = {name: value.float().reshape(()) for name, value in metrics.items() if isinstance(value, Tensor)}
+    read = dict(zip(lying, torch.stack(list(lying.values())).tolist(), strict=True)) if lying else {}
+    return {name: read[name] if name in read else float(value) for name, value in metrics.items()}

@@ -117,10 +117,12 @@ def acting(policy: Policy, seed: int, values: list[float | None]) -> Act:
 
     It sees one picture at a time, whatever is played beside it: a larger batch rounds otherwise (1e-7 a decision)."""
     generator = torch.Generator(policy.device).manual_seed(torch_seed(seed, "evaluation"))
-    carry = policy.initial()
+    carry, sense = policy.initial(), getattr(policy, "sense", None)
 
     def act(observation: Observation) -> np.ndarray:
         nonlocal carry
+        if sense is not None:
+            carry = sense(observation["state"][None], carry)
         action, carry = policy.act(observation["image"][None], carry, generator)
         values.append(policy.value(carry))
         return action[0]

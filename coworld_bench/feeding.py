@@ -7,6 +7,7 @@ this one is used.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
@@ -15,25 +16,32 @@ from torch import Tensor
 
 from coworld_bench.data.memory import Batch, BatchStream, Memory
 
+IMAGE = ("image",)  # what agents see of a row; those that see states have `state`, or both
 SHARE = 0.5  # of the device's free memory that episodes may take
 PIXELS = 3 * 64 * 64  # bytes of a row that is still to come
 
 
 class Drawn(NamedTuple):
-    """A batch on the device, time first: image uint8 [T, B, H, W, 3], action [T, B, A], reward [T, B]."""
+    """A batch on the device, time first: image uint8 [T, B, H, W, 3], action [T, B, A], reward [T, B], state [T, B, S]; of
+    image and state what was asked for."""
 
-    image: Tensor
+    image: Tensor | None
     action: Tensor
     reward: Tensor
+    state: Tensor | None = None
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Tensor]) -> Drawn:
+        return cls(parts.get("image"), parts["action"], parts["reward"], parts.get("state"))
 
 
-def on_device(batch: Batch, device: torch.device, pinned: bool = False) -> Drawn:
+def on_device(batch: Batch, device: torch.device, pinned: bool = False, seen: tuple[str, ...] = IMAGE) -> Drawn:
     """A batch that was gathered on the host; from pinned memory the host does not wait for the copy."""
-    assert batch.image is not None, "these agents learn from pictures"
-    parts = [torch.from_numpy(part) for part in (batch.image, batch.action, batch.reward)]
+    assert batch.image is not None or "image" not in seen, "these agents learn from pictures"
+    parts = {name: torch.from_numpy(getattr(batch, name)) for name in (*seen, "action", "reward")}
     if pinned:
-        parts = [part.pin_memory() for part in parts]
-    return Drawn(*(part.to(device, non_blocking=pinned).transpose(0, 1) for part in parts))
+        parts = {name: part.pin_memory() for name, part in parts.items()}
+    return Drawn.of({name: part.to(device, non_blocking=pinned).transpose(0, 1) for name, part in parts.items()})
 
 
 class Feed(Protocol):
@@ -41,23 +49,24 @@ class Feed(Protocol):
         """The stream's next batch."""
 
 
-def feed(batches: BatchStream, device: torch.device, rows: int = 0) -> Feed:
-    """What brings the batches of a stream to a device; `rows` is how far its memory may grow."""
+def feed(batches: BatchStream, device: torch.device, rows: int = 0, seen: tuple[str, ...] = IMAGE) -> Feed:
+    """What brings the batches of a stream to a device, with what is `seen` of a row; `rows` is how far its memory may
+    grow."""
     if device.type == "cpu":
-        return Gathered(batches, device)
+        return Gathered(batches, device, seen)
     if batches.memory.packed:
-        return Ahead(batches, device)
+        return Ahead(batches, device, seen)
     free, _ = torch.cuda.mem_get_info(device)
-    bytes_a_row = PIXELS if batches.memory.rows == 0 else batches.memory.row_bytes
+    bytes_a_row = PIXELS * ("image" in seen) if batches.memory.rows == 0 else batches.memory.row_bytes
     fits = bytes_a_row * max(rows, batches.memory.rows) <= SHARE * free
-    return Resident(batches, device) if fits else Ahead(batches, device)
+    return Resident(batches, device, seen) if fits else Ahead(batches, device, seen)
 
 
 class Gathered:
     """Gathers on the host when asked: the oracle of the other two."""
 
-    def __init__(self, batches: BatchStream, device: torch.device) -> None:
-        self.batches, self.device = batches, device
+    def __init__(self, batches: BatchStream, device: torch.device, seen: tuple[str, ...] = IMAGE) -> None:
+        self.batches, self.device, self.seen = batches, device, seen
 
     def next(self) -> Drawn:
         drawn = self._gather(self.batches.k)
@@ -65,16 +74,16 @@ class Gathered:
         return drawn
 
     def _gather(self, k: int) -> Drawn:
-        return on_device(self.batches.at(k), self.device)
+        return on_device(self.batches.at(k), self.device, seen=self.seen)
 
 
 class Resident:
     """Keeps all episodes on the device and sends up only which rows a batch takes, and the episodes that are new."""
 
-    def __init__(self, batches: BatchStream, device: torch.device) -> None:
-        self.batches, self.device = batches, device
+    def __init__(self, batches: BatchStream, device: torch.device, seen: tuple[str, ...] = IMAGE) -> None:
+        self.batches, self.device, self.names = batches, device, (*seen, "action", "reward")
         self._memory: Memory | None = None
-        self._kept: Drawn | None = None
+        self._kept: dict[str, Tensor] = {}
         self._rows = 0
 
     def next(self) -> Drawn:
@@ -84,22 +93,25 @@ class Resident:
         start, first = (torch.from_numpy(rows).to(self.device, non_blocking=True) for rows in (starts, starts - offsets))
         steps = torch.arange(-self.batches.lead, self.batches.length, device=self.device)
         rows = torch.maximum(start + steps[:, None], first)  # [T, B], none before its episode's first
-        return Drawn(*(array[rows] for array in kept))
+        return Drawn.of({name: array[rows] for name, array in kept.items()})
 
-    def _caught_up(self) -> Drawn:
-        """The episodes on the device, those included that came since."""
+    def _caught_up(self) -> dict[str, Tensor]:
+        """The episodes on the device by name, those included that came since."""
         memory = self.batches.memory
         if memory is not self._memory:
-            self._memory, self._kept, self._rows = memory, None, 0
-        arrays = [torch.from_numpy(memory.array(name)) for name in Drawn._fields]
-        if self._kept is None or memory.rows > len(self._kept.reward):
-            capacity = memory.rows if self._kept is None else max(memory.rows, self._rows * 3 // 2)
-            grown = Drawn(*(torch.empty((capacity, *a.shape[1:]), dtype=a.dtype, device=self.device) for a in arrays))
-            for new, old in zip(grown, self._kept or (), strict=self._kept is not None):
-                new[: self._rows] = old[: self._rows]
+            self._memory, self._kept, self._rows = memory, {}, 0
+        arrays = {name: torch.from_numpy(memory.array(name)) for name in self.names}
+        if not self._kept or memory.rows > len(self._kept["reward"]):
+            capacity = max(memory.rows, self._rows * 3 // 2)
+            grown = {
+                name: torch.empty((capacity, *array.shape[1:]), dtype=array.dtype, device=self.device)
+                for name, array in arrays.items()
+            }
+            for name, old in self._kept.items():
+                grown[name][: self._rows] = old[: self._rows]
             self._kept = grown
-        for array, source in zip(self._kept, arrays, strict=True):
-            array[self._rows : memory.rows] = source[self._rows :].to(self.device)
+        for name, array in self._kept.items():
+            array[self._rows : memory.rows] = arrays[name][self._rows :].to(self.device)
         self._rows = memory.rows
         return self._kept
 
@@ -107,8 +119,8 @@ class Resident:
 class Ahead(Gathered):
     """Gathers the next batch in a thread while the device is at work; drawn anew where the memory has grown since."""
 
-    def __init__(self, batches: BatchStream, device: torch.device) -> None:
-        super().__init__(batches, device)
+    def __init__(self, batches: BatchStream, device: torch.device, seen: tuple[str, ...] = IMAGE) -> None:
+        super().__init__(batches, device, seen)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self._coming: tuple[tuple[int, int, int], Future[Drawn]] | None = None
         self._side = torch.cuda.Stream(device) if device.type == "cuda" else None
@@ -135,7 +147,7 @@ class Ahead(Gathered):
         if self._side is None:
             return self._gather(k)
         with torch.cuda.stream(self._side):
-            return on_device(self.batches.at(k), self.device, pinned=True)
+            return on_device(self.batches.at(k), self.device, pinned=True, seen=self.seen)
 
     def _handed_over(self, drawn: Drawn) -> Drawn:
         """The learner's stream waits for the copy, and the copy's memory for the learner's stream."""
@@ -143,5 +155,6 @@ class Ahead(Gathered):
             stream = torch.cuda.current_stream(self.device)
             stream.wait_stream(self._side)
             for part in drawn:
-                part.record_stream(stream)
+                if part is not None:
+                    part.record_stream(stream)
         return drawn

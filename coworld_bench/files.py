@@ -6,10 +6,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache, wraps
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -106,3 +109,18 @@ def digest_of(value: Any) -> str:
 def sha256_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def while_unchanged(function: Callable[[Path], T]) -> Callable[[Path], T]:
+    """A function of a large file that is asked for often: computed again only where the file has changed since."""
+
+    @lru_cache(maxsize=16)
+    def stamped(path: Path, size: int, changed_ns: int) -> T:
+        return function(path)
+
+    @wraps(function)
+    def of_file(path: Path) -> T:
+        found = path.stat()
+        return stamped(path.resolve(), found.st_size, found.st_mtime_ns)
+
+    return of_file

@@ -149,6 +149,7 @@ SHARED: dict[str, dict[str, Any]] = {
     "quick": {"model": PLAIN_KL, "behaviour": {"horizon": 5, "starts": 0, "critic_lr": 1e-3}},
     "smoke": {"model": PLAIN_KL},
 }  # fmt: skip
+LOSS = {f"model.{name}": value for name, value in PLAIN_KL.items()}  # whatever world model is named
 OWN: dict[str, dict[str, Any]] = {
     # rewards are divided by the largest of one decision: 10 on Meta-World, 2 on DMC, 1 on RoboDesk under paper
     "quick": {

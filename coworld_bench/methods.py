@@ -2,13 +2,17 @@
 
 A method is a Python file with a `METHOD`. Its learner is made from settings and a `Job`; the harness calls `turn()` until
 `updates` reaches `total`, and evaluates `policy` now and then. A job holds the offline dataset and source environments and
-no target environment: that a method stays offline is a fact of these types.
+no target environment: that a method stays offline is a fact of these types. What else a method must keep is in the
+protocols below, and `coworld-bench check-method` finds out whether it does.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
+import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,16 +22,19 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from coworld_bench.config import Config, Settings, merge
+from coworld_bench.config import PRESETS, Config, S, Settings, merge, validated
 from coworld_bench.data.memory import Memory
-from coworld_bench.errors import UsageError, unknown
-from coworld_bench.files import digest_of
+from coworld_bench.errors import OWN_METHOD, UsageError, UserError, named, own_line, unknown
+from coworld_bench.files import digest_of, sha256_file
 from coworld_bench.online import SourceAgent
 from coworld_bench.paths import shipped
-from coworld_bench.tasks import Domain
+from coworld_bench.tasks import SUITES, Domain
 
 # the method the project is named after lives in the package
 PACKAGED = {"coworld": "coworld_bench.coworld", "coworld_multi": "coworld_bench.coworld_multi"}
+
+LEARNER = ("policy", "updates", "total", "turn", "counts", "state_dict", "load_state_dict")
+COUNTS = ("world_model_updates", "behaviour_updates", "source_updates", "source_env_steps")
 
 
 class Policy(Protocol):
@@ -36,7 +43,8 @@ class Policy(Protocol):
     `value` is the critic's of the row just observed, or None where there is no critic. It counts the reward received on
     arriving at that row, as a value of states does; a policy whose value does not, such as a Q function's of the action to
     come, has `value_counts_arrival = False`. A policy with an encoder may have `embed(image)`, from uint8 [N, H, W, 3] to
-    float32 [N, E]: where it puts pictures is then recorded."""
+    float32 [N, E]: where it puts pictures is then recorded. It may have `sense(state, carry) -> carry`, which is told the
+    environment's state, float32 [B, S], before each picture."""
 
     @property
     def device(self) -> Any: ...
@@ -63,11 +71,11 @@ class Learner(Protocol):
     def total(self) -> int: ...
 
     def turn(self) -> Mapping[str, Any]:
-        """One unit of the method's schedule, usually one update; returns metrics by name, on the device."""
+        """One unit of the method's schedule, at most one of `updates`; returns metrics by name, on the device."""
         ...
 
     def counts(self) -> dict[str, int]:
-        """How much of everything was spent so far: updates of each part, source env steps."""
+        """How much of everything was spent so far, by the names of `COUNTS`."""
         ...
 
     def state_dict(self) -> dict[str, Any]: ...
@@ -104,8 +112,9 @@ class Method:
     `shared` holds a method's differences from the shared settings, `own` from its own defaults, `source` (dotted options)
     from the settings of the source agents it starts from; all by preset or by `preset/suite` of the target. A variant is
     a method too, by the name `method:variant`; `varied` are its settings. Source agents have the method's world model, or
-    the shared one where the method takes their `experience_only`. `revision` is raised when a change of its code makes
-    other runs of it."""
+    the shared one where the method takes their `experience_only`; with `lowdim_sources` they may see low-dimensional states
+    alone. `loss` holds options of the world model that are the method's own and stay when another model is named.
+    `revision` is raised when a change of its code makes other runs of it."""
 
     name: str
     label: str
@@ -118,7 +127,26 @@ class Method:
     variants: Mapping[str, Variant] = field(default_factory=dict)
     varied: Mapping[str, Any] = field(default_factory=dict)
     experience_only: bool = False
+    lowdim_sources: bool = False
+    loss: Mapping[str, Any] = field(default_factory=dict)
     revision: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for what no method can have."""
+        fits = isinstance(self.name, str) and re.fullmatch(r"[a-zA-Z]\w*(:\w+)?", self.name, re.ASCII)
+        if not fits or self.family in Config.model_fields:
+            taken = ", ".join(Config.model_fields)
+            raise UsageError(f"name={self.name!r}: a method's name is letters, digits and underscores, and none of {taken}")
+        if not isinstance(self.label, str) or not self.label:
+            raise UsageError(f"label={self.label!r}: a label is the text that reports show")
+        if not callable(self.learner):
+            raise UsageError(f"learner={self.learner!r}: a learner is made by calling it with settings and a job")
+        if not (isinstance(self.settings, type) and issubclass(self.settings, Settings)):
+            raise UsageError(f"settings={self.settings!r}: settings are a subclass of coworld_bench.config.Settings")
+        if self.sources != "many" and (not isinstance(self.sources, int) or self.sources < 0):
+            raise UsageError(f"sources={self.sources!r}: sources is how many it takes, or 'many'")
+        for part in ("shared", "own", "source"):
+            check_layers(part, getattr(self, part))
 
     @property
     def family(self) -> str:
@@ -147,18 +175,62 @@ class Method:
 
     def adapt(self, config: Config, suite: str) -> Config:
         """The shared settings as this method wants them."""
-        return Config.model_validate(merge(config.model_dump(), self._layer(self.shared, config.preset, suite)))
+        values = merge(config.model_dump(), self._layer(self.shared, config.preset, suite))
+        return self._validated("shared", config.preset, Config, values)
+
+    def holding(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options, and before them what the method asks of a world model that they name."""
+        return {**self.loss, **options} if "model" in options else dict(options)
 
     def defaults(self, preset: str, suite: str) -> Settings:
-        return self.settings.model_validate(merge(self._layer(self.own, preset, suite), self.varied))
+        return self._validated("own", preset, self.settings, merge(self._layer(self.own, preset, suite), self.varied))
 
     def source_options(self, preset: str, suite: str) -> dict[str, str]:
         """The options of this method's source agents."""
         return self._layer(self.source, preset, suite)
 
+    def make(self, settings: Settings, job: Job) -> Learner:
+        """The learner. Raises UsageError where it lacks what the harness calls."""
+        learner = self.learner(settings, job)
+        lacking = [part for part in LEARNER if not has(learner, part)]
+        if lacking:
+            raise UsageError(f"{defined(learner)} lacks {', '.join(lacking)}, which the learner of {self.name} must have")
+        return learner
+
+    def _validated(self, part: str, preset: str, kind: type[S], values: Mapping[str, Any]) -> S:
+        try:
+            return validated(kind, values)
+        except UsageError as error:
+            raise UsageError(f"method {self.name}, `{part}` under preset {preset}: {error}") from error
+
     @staticmethod
     def _layer(layers: Mapping[str, Mapping[str, Any]], preset: str, suite: str) -> dict[str, Any]:
         return merge(layers.get(preset, {}), layers.get(f"{preset}/{suite}", {}))
+
+
+def check_layers(part: str, layers: Any) -> None:
+    """Raises UsageError for settings of a preset or a suite that does not exist: they would never be looked at."""
+    known = [*PRESETS, *(f"{preset}/{suite}" for preset in PRESETS for suite in SUITES)]
+    if not isinstance(layers, Mapping) or not all(isinstance(layer, Mapping) for layer in layers.values()):
+        raise UsageError(f"{part}={layers!r}: it holds settings by preset, as in {{'quick': {{'lr': 1e-3}}}}")
+    for name in layers:
+        if name not in known:
+            raise unknown(f"preset or preset/suite in `{part}`:", name, known)
+
+
+def has(learner: Any, part: str) -> bool:
+    """Whether it has this part; a property is not asked for its value."""
+    return inspect.getattr_static(learner, part, learner) is not learner or hasattr(learner, part)
+
+
+def defined(thing: Any) -> str:
+    """A thing's class and where that is written, in words."""
+    kind = type(thing)
+    try:
+        lines, file = inspect.getsourcelines(kind), inspect.getsourcefile(kind)
+        return f"{Path(str(file)).name}, line {lines[1]}: class {kind.__name__}"
+    except (OSError, TypeError):  # built in, or made without a file
+        return f"{thing!r} (class {kind.__name__})"
 
 
 def method_names() -> list[str]:
@@ -169,12 +241,35 @@ def method_names() -> list[str]:
 def load_method(name: str) -> Method:
     """A shipped method by name, or a user's own by the path of its file; `:variant` behind either gives that variant.
 
-    Raises UsageError for an unknown name, a missing file, or a file without a METHOD."""
+    Raises UsageError for an unknown name, a missing file, a file that cannot be loaded or one without a METHOD."""
     base, variant = parted(name)
-    method = getattr(_load(base), "METHOD", None)
+    module = _load(base)
+    method = getattr(module, "METHOD", None)
     if not isinstance(method, Method):
-        raise UsageError(f"{base} defines no METHOD = Method(...); see baselines/offline_dv2.py for one that does")
+        raise UsageError(without_method(base, module))
+    if method_file(base) is not None and method.name in method_names():
+        raise UsageError(f"{base}{line_of(module)}: {method.name} is the name of a shipped method; give yours another")
     return method if variant is None else method.variant(variant)
+
+
+def without_method(name: str, module: ModuleType) -> str:
+    """What is wrong with a file that has no METHOD, in words."""
+    if hasattr(module, "METHOD"):
+        method = module.METHOD
+        kind = f"the class {method.__name__}" if isinstance(method, type) else f"of type {type(method).__name__}"
+        return f"{name}{line_of(module)}: METHOD is {kind}; it must be a Method(name=..., label=..., learner=...)"
+    others = [other for other, value in vars(module).items() if isinstance(value, Method)]
+    hint = f"call its {others[0]} METHOD" if others else "see baselines/offline_dv2.py for one that does"
+    return f"{name} defines no METHOD = Method(...); {hint}"
+
+
+def line_of(module: ModuleType) -> str:
+    """Where a file defines its METHOD."""
+    for node in ast.parse(Path(str(module.__file__)).read_bytes()).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(target, ast.Name) and target.id == "METHOD" for target in targets):
+            return f", line {node.lineno}"
+    return ""
 
 
 def parted(name: str) -> tuple[str, str | None]:
@@ -204,10 +299,25 @@ def _load(name: str) -> ModuleType:
     if path is not None:
         if not path.is_file():
             raise UsageError(f"there is no file {name}; give a shipped method ({', '.join(method_names())}) or a path")
-        return _execute(path, f"coworld_method_{path.stem}_{digest_of(str(path))[:8]}")
+        try:
+            # with its content, which names its runs: a file that was edited is another module
+            return _execute(path, f"{OWN_METHOD}{path.stem}_{digest_of([str(path), sha256_file(path)])[:8]}")
+        except (Exception, SystemExit) as error:
+            raise unloadable(name, error) from error
     if name not in method_names():
         raise unknown("method", name, method_names(), "coworld-bench list methods")
     return _execute(shipped("baselines") / f"{name}.py", f"coworld_method_{name}")
+
+
+def unloadable(name: str, error: BaseException) -> UserError:
+    """The error for a user's own file that cannot be loaded: what was raised, and in which line."""
+    if isinstance(error, UserError) and not isinstance(error, UsageError):
+        return error
+    said = str(error) if isinstance(error, UsageError) else f"it cannot be loaded: {named(error)}"
+    place = own_line(error) or name
+    if isinstance(error, SyntaxError):
+        place, said = f"{error.filename}, line {error.lineno}", f"it cannot be loaded: {error.msg}"
+    return UsageError(f"{place}: {said}")
 
 
 def _execute(path: Path, module_name: str) -> ModuleType:

@@ -92,6 +92,11 @@ def descend(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
     optimiser.zero_grad(set_to_none=True)
 
 
+def behaviour_counts(updates: int) -> dict[str, int]:
+    """What a method without a world model and without sources has spent: every update is one of the behaviour."""
+    return {"world_model_updates": 0, "behaviour_updates": updates, "source_updates": 0, "source_env_steps": 0}
+
+
 class Carry(NamedTuple):
     """The last pictures uint8 [S, B, 64, 64, 3], what they are encoded to [B, E], and the action [B, A]; None at first."""
 
@@ -193,6 +198,7 @@ class PixelLearner:
     def next_batch(self) -> Transitions:
         """The next batch of target data, on the device."""
         drawn = self.feed.next()
+        assert drawn.image is not None, "model-free methods learn from pictures"
         reward = n_step_return(drawn.reward[self.stack :], self.discount) * self.spec.reward_scale
         return Transitions(drawn.image, drawn.action[self.stack], reward)
 
@@ -211,9 +217,7 @@ class PixelLearner:
         return torch.optim.Adam(groups, lr=lr, betas=(beta1, 0.999), fused=True, capturable=capturable)
 
     def counts(self) -> dict[str, int]:
-        """There is no world model; every update is one of the behaviour."""
-        updates = {"world_model_updates": 0, "behaviour_updates": self.updates}
-        return updates | {"source_updates": 0, "source_env_steps": 0}
+        return behaviour_counts(self.updates)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -1,8 +1,9 @@
-"""The networks around the RSSM: image encoders and decoders, and multi-layer perceptrons.
+"""The networks around the RSSM: encoders and decoders of images or states, and multi-layer perceptrons.
 
 `cnn` is DreamerV2's (kernel 4 stride 2 four times; transposed kernels 5, 5, 6, 6). `patch` replaces convolutions by
 matrix products over 8x8 patches: not the paper's network, several times cheaper on a CPU; quick and smoke use it.
-Both encoders end in 32 * depth or 1024 features after an ELU, the vector that stage A aligns.
+Both encoders end in 32 * depth or 1024 features after an ELU, the vector that stage A aligns; an encoder of low-dimensional
+states ends in as many as the image encoder beside it, so that the two can be aligned.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from coworld_bench.config import ModelConfig
 
 PART = 1024  # patches worked on at a time on a CPU
+STATE_LAYERS = 4  # of the networks that read and predict states; the paper says nothing of them
 PATCH, GRID = 8, 8  # a 64-pixel image is 8 x 8 patches of 8 x 8 pixels
 
 
@@ -158,6 +160,40 @@ class PatchDecoder(nn.Module):
         return to_pixels(grid.reshape(-1, GRID * PATCH, GRID * PATCH, 3))
 
 
+class StateEncoder(nn.Module):
+    """An MLP on low-dimensional states; in float32, whose last digits matter there, whatever the others compute in."""
+
+    def __init__(self, inputs: int, units: int, size: int) -> None:
+        super().__init__()
+        self.layers, self.size = mlp(inputs, units, STATE_LAYERS, size), size
+
+    def pixels(self, state: Tensor) -> Tensor:
+        """States are read as they are: [N, D]."""
+        return state
+
+    def forward(self, state: Tensor) -> Tensor:
+        """[N, D] -> [N, size]."""
+        with torch.autocast(state.device.type, enabled=False):
+            return F.elu(self.layers(state))
+
+
+class StateDecoder(nn.Module):
+    """The mean of a unit-variance Gaussian over states."""
+
+    def __init__(self, inputs: int, units: int, outputs: int) -> None:
+        super().__init__()
+        self.layers = mlp(inputs, units, STATE_LAYERS, outputs)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """[N, F] -> [N, D]."""
+        mean: Tensor = self.layers(feature)
+        return mean
+
+    def loss(self, feature: Tensor, state: Tensor) -> Tensor:
+        """-ln p(state) less its constant, summed over components, mean over states."""
+        return image_loss(self(feature).float(), state)
+
+
 class EmbedPixels(torch.autograd.Function):
     """A linear layer on centred pixels: uint8 [..., P], weight [C, P] -> [..., C].
 
@@ -218,7 +254,7 @@ def parts(rows: Tensor) -> list[slice]:
 
 
 def image_loss(prediction: Tensor, pixels: Tensor) -> Tensor:
-    """-ln p(image) less its constant, summed over pixels, mean over images: ½ Σ (x - y)² / N, in one pass."""
+    """-ln p(image) less its constant, summed over pixels, mean over images: ½ Σ (x - y)² / N, in one pass; or of states."""
     return 0.5 / len(pixels) * F.mse_loss(prediction, pixels, reduction="sum")
 
 
@@ -232,3 +268,8 @@ def image_encoder(config: ModelConfig, plain: bool = False) -> CnnEncoder | Patc
 
 def image_decoder(config: ModelConfig, inputs: int, plain: bool = False) -> CnnDecoder | PatchDecoder:
     return CnnDecoder(inputs, config.depth) if config.encoder == "cnn" else PatchDecoder(inputs, config.depth, plain)
+
+
+def embedding_size(config: ModelConfig) -> int:
+    """How many features an image encoder ends in."""
+    return 32 * config.depth if config.encoder == "cnn" else 1024

@@ -31,7 +31,7 @@ class TargetLearner:
         others = (*beside, *(source.domain for source in job.sources))
         self.agent = agent or self.make_agent(AgentSpec.of(job.target, job.config, others, prior_heads), role)
         self.batches = BatchStream(job.data, job.seed, job.config.batch.size, job.config.batch.length)
-        self.feed = feed(self.batches, self.agent.device)
+        self.feed = feed(self.batches, self.agent.device, seen=self.agent.spec.seen)
 
     def make_agent(self, spec: AgentSpec, role: str) -> DreamerAgent:
         return DreamerAgent(self.config, spec, self.job.seed, self.job.device, role)

@@ -45,14 +45,18 @@ class OnlineAgent:
         action_input: int = 0,
         pool: EnvPool | None = None,
         agent: DreamerAgent | None = None,
+        state_input: int = 0,
     ) -> None:
-        """Without an `agent` it makes one of its own, on `device`, that understands actions of size `action_input`."""
+        """Without an `agent` it makes one of its own, on `device`, that understands actions of size `action_input`, and
+        states of size `state_input` where its environment shows these alone."""
         self.domain, self.config, self.seed, self.staging, self.pool = domain, config, seed, staging, pool
-        self.agent = agent or DreamerAgent(config, AgentSpec.of(domain, config).widened(action_input), seed, device)
+        spec = AgentSpec.of(domain, config).widened(action_input, state_input)
+        self.agent = agent or DreamerAgent(config, spec, seed, device)
+        self.observes = self.agent.spec.observes
         self.noise = torch.Generator(self.agent.device).manual_seed(torch_seed(seed, "acting"))
         self.memory = EpisodeMemory()
         self.batches = BatchStream(self.memory, seed, config.batch.size, config.batch.length)
-        self.feed = feed(self.batches, self.agent.device, config.online.env_steps)
+        self.feed = feed(self.batches, self.agent.device, config.online.env_steps, self.agent.spec.seen)
         self.successes = self.env_steps = 0
         self._env: TaskEnv | None = None
         for episode in staging:
@@ -181,14 +185,14 @@ class OnlineAgent:
         return "held" if self.config.online.prefill_hold > 1 else "random"
 
     def _episode(self, act: Callable[[np.ndarray, int], np.ndarray], policy: str) -> Episode:
-        """Play one episode here and keep it; `act` is given the picture and the env step."""
+        """Play one episode here and keep it; `act` is given what the agent observes and the env step."""
         meta = self._meta(policy, len(self.staging))
         observation, _ = self.env.reset(seed=meta["seed"])
         builder = EpisodeBuilder()
         builder.start(observation)
         truncated, env_step = False, 0
         while not truncated:
-            action = act(observation["image"], env_step)
+            action = act(observation[self.observes], env_step)
             observation, reward, _, truncated, info = self.env.step(action)
             builder.add(action, observation, float(reward), bool(info.get("success", False)))
             env_step += 1
@@ -203,7 +207,8 @@ class OnlineAgent:
     ) -> list[Episode]:
         """Play `count` episodes of the same length in the pool and keep them, in the order of their environments.
 
-        `act` is given all pictures [count, H, W, 3]; `meanwhile` is called while the environments do what it said."""
+        `act` is given all that is observed, such as pictures [count, H, W, 3]; `meanwhile` is called while the environments
+        do what it said."""
         assert self.pool is not None
         envs, first = range(count), len(self.staging)
         metas, builders = [self._meta(policy, first + env) for env in envs], [EpisodeBuilder() for _ in envs]
@@ -213,7 +218,7 @@ class OnlineAgent:
         for builder, step in zip(builders, steps, strict=True):
             builder.start(step.observation)
         for env_step in range(self.domain.env.env_steps):
-            actions = act(np.stack([step.observation["image"] for step in steps]), env_step)
+            actions = act(np.stack([step.observation[self.observes] for step in steps]), env_step)
             for env in envs:
                 self.pool.step(env, actions[env])
             meanwhile(env_step)
@@ -290,6 +295,7 @@ class SourceAgent:
     seed: int
     action_input: int
     folder: Path
+    state_input: int = 0
 
     def state(self) -> dict[str, Any]:
         return load_state(self.folder / "agent.pt")
@@ -305,7 +311,8 @@ class SourceAgent:
 
     def agent(self, device: str, label: tuple[float, ...] = ()) -> DreamerAgent:
         """Its networks and counts in an agent with fresh optimisers; the weights that read a `label` begin at zero."""
-        spec = replace(AgentSpec.of(self.domain, self.config).widened(self.action_input), label=label)
+        spec = AgentSpec.of(self.domain, self.config).widened(self.action_input, self.state_input)
+        spec = replace(spec, label=label)
         agent = DreamerAgent(self.config, spec, self.seed, device)
         stored, reads = self.state()["agent"], "rssm.from_action.weight"
         stored["model"][reads] = F.pad(stored["model"][reads], (0, len(label)))
@@ -320,7 +327,10 @@ class SourceAgent:
         if not len(staging):
             for episode in self.episodes():
                 staging.add(episode)
-        online = OnlineAgent(self.domain, self.config, self.seed, staging, device, self.action_input, agent=agent)
+        online = OnlineAgent(
+            self.domain, self.config, self.seed, staging, device, self.action_input, agent=agent,
+            state_input=self.state_input,
+        )  # fmt: skip
         if agent is None:
             online.take_over(self.state())
         else:

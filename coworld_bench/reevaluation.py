@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from coworld_bench.config import FILE
 from coworld_bench.devices import choose_device
 from coworld_bench.dreamer import AgentSpec
 from coworld_bench.errors import UsageError
@@ -22,13 +24,14 @@ def evaluate_run(
     data: Path | None = None,
     device: str = "auto",
     workers: int = 0,
+    files: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Episodes, their mean and success rate, of the last checkpoint of the run in `folder`.
 
-    `method` is the file of a user's own method; `workers` processes play at the same time. Raises UsageError where the
-    run cannot be rebuilt as it was."""
+    `method` is the file of a user's own method, `files` are the options that name other files of the run; `workers`
+    processes play at the same time. Raises UsageError where the run cannot be rebuilt as it was."""
     stored = read_json(folder / "config.json")
-    resolved = rebuild(stored, folder, method, data)
+    resolved = rebuild(stored, folder, method, data, files or {})
     config, index = resolved.planned.config, first_free_index(folder, episodes)
     learner = Run(resolved, folder, data, choose_device(device), None).make_learner()
     scale = AgentSpec.of(resolved.dataset.domain, config).reward_scale
@@ -46,12 +49,18 @@ def evaluate_run(
     }
 
 
-def rebuild(stored: dict[str, Any], folder: Path, method: str | None, data: Path | None) -> ResolvedRun:
+def rebuild(
+    stored: dict[str, Any], folder: Path, method: str | None, data: Path | None, files: Mapping[str, str]
+) -> ResolvedRun:
     """The run as it was asked for, resolved again."""
     if not (folder / "checkpoints" / "last.pt").is_file():
         raise UsageError(f"run {stored['run']} has no checkpoint in {folder}; results copied from elsewhere hold none")
     if stored["method_file"] and method is None:
         raise UsageError(f"run {stored['run']} is of a method file of your own; name it with --method FILE.py")
+    family = stored["method"].partition(":")[0]
+    read = [f"{family}.{name}" for name, value in stored["method_config"].items() if str(value).startswith(FILE)]
+    if missing := [name for name in read if name not in files]:
+        raise UsageError(f"run {stored['run']} read a file as {missing[0]}; name it again (--weights FILE for r3m)")
     spec = RunSpec(
         method or stored["method"],
         stored["target"],
@@ -59,7 +68,7 @@ def rebuild(stored: dict[str, Any], folder: Path, method: str | None, data: Path
         stored["seed"],
         stored["preset"],
         stored["quality"],
-        stored["options"],
+        stored["options"] | dict(files),
         stored.get("target_options", {}),
         stored.get("source_options", {}),
     )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from coworld_bench.config import Config, Settings, flat, override, resolve, usual_env
+from coworld_bench.config import Config, Settings, flat, need_pictures, override, read_value, resolve, sha256_of, usual_env
 from coworld_bench.data.dataset import Dataset, dataset_id, open_dataset
 from coworld_bench.envs import check_task, domain_of
 from coworld_bench.errors import UsageError
@@ -51,12 +52,23 @@ class RunSpec:
         own = {key: value for key, value in self.options.items() if key.startswith(f"{method.family}.")}
         shared = {key: value for key, value in self.options.items() if key not in own and not _of_other_method(key)}
         preset = method.adapt(resolve(self.preset, target.suite), target.suite)
-        config = override(preset, shared | of_environment(self.target_options))
+        named = {key: value for key, value in shared.items() if key == "model"}
+        usual = override(preset, method.holding(named), target.suite)
+        config = override(usual, {**method.holding(shared), **of_environment(self.target_options)}, target.suite)
+        need_pictures(config)
         defaults = method.defaults(self.preset, target.suite)
         settings = override(defaults, {key.removeprefix(f"{method.family}."): value for key, value in own.items()})
-        changed = changes(preset, config, "") | changes(defaults, settings, f"{method.family}.")
-        changed = {key: value for key, value in changed.items() if key in self.options}
-        return PlannedRun(self, method, config, settings, config.env.spec(target.id), sources, shared, changed)
+        changed = changes(usual, config, "") | changes(defaults, settings, f"{method.family}.")
+        files = {f"{method.family}.{name}" for name in settings.given_files()}
+        changed = {key: value for key, value in changed.items() if key in self.options and key not in files}
+        changed |= named if usual != preset else {}
+        planned = PlannedRun(self, method, config, settings, config.env.spec(target.id), sources, shared, changed)
+        if planned.sources_see_states and not method.lowdim_sources:
+            raise UsageError(
+                f"{method.name} needs a source that sees pictures; env.observation=state among the source options gives it "
+                "low-dimensional states alone, which coworld and coworld_multi can take"
+            )
+        return planned
 
     def resolve(self, data: Path | None = None) -> ResolvedRun:
         """The run with its dataset. Raises DatasetError when that is missing or damaged."""
@@ -89,7 +101,7 @@ class PlannedRun:
     env: EnvSpec
     sources: tuple[str, ...]
     shared_options: Mapping[str, str]
-    changes: Mapping[str, Any]  # the options of `spec` that change anything, as settings
+    changes: Mapping[str, Any]  # the options of `spec` that change anything, as settings; files are inputs, not changes
 
     @property
     def dataset_id(self) -> str:
@@ -114,9 +126,9 @@ class PlannedRun:
         spec, said = self.spec, dict(common or {})
         origin = f" from {', '.join(self.sources)}" if self.sources else ""
         source_options = spec.source_options if self.sources else {}
-        details = [
-            f"{key}={value}" for key, value in self.changes.items() if key not in said or said[key] != spec.options[key]
-        ]
+        files = {f"{self.method.family}.{name}": path for name, path in self.settings.given_files().items()}
+        told = dict(self.changes) | {key: sha256_of(path)[:8] for key, path in files.items()}
+        details = [f"{key}={value}" for key, value in told.items() if key not in said or said[key] != spec.options[key]]
         details += [f"{key}={value}" for key, value in spec.target_options.items()]
         details += [f"source {key}={value}" for key, value in source_options.items()]
         detail = f" ({', '.join(details)})" if details else ""
@@ -127,12 +139,26 @@ class PlannedRun:
         if not self.sources:
             return ()
         tasks = [self.env.task, *self.sources]
-        widest = max(domain_of(EnvSpec(task, observation="state")).action for task in tasks)
+        domains = [domain_of(EnvSpec(task, observation="state")) for task in tasks]
+        widest = max(domain.action for domain in domains)
+        state = max(domain.state for domain in domains) if self.sources_see_states else 0
         spec, suite = self.spec, find_task(self.env.task).suite
-        shared = override(resolve(spec.preset, suite), self.shared_options) if self.method.experience_only else self.config
-        model = shared.model.to_dict()
-        options = {**self.method.source_options(spec.preset, suite), **self.shared_options, **spec.source_options}
-        return tuple(SourceSpec(task, spec.preset, spec.seed, widest, model, options) for task in self.sources)
+        shared = resolve(spec.preset, suite, self.shared_options) if self.method.experience_only else self.config
+        model, options = shared.model.to_dict(), self.source_options
+        return tuple(SourceSpec(task, spec.preset, spec.seed, widest, model, options, state) for task in self.sources)
+
+    @property
+    def source_options(self) -> dict[str, str]:
+        """All options of its source agents."""
+        suite = find_task(self.env.task).suite
+        return {
+            **self.method.source_options(self.spec.preset, suite), **self.shared_options, **self.spec.source_options
+        }  # fmt: skip
+
+    @property
+    def sources_see_states(self) -> bool:
+        """Whether its sources show low-dimensional states alone."""
+        return bool(self.sources) and read_value(self.source_options.get("env.observation")) == "state"
 
 
 @dataclass(frozen=True)
@@ -150,7 +176,7 @@ class ResolvedRun:
                 f"set env.{differ[0]} to the dataset's, or collect again"
             )
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """All that determines the result; its digest names the run."""
         planned, spec = self.planned, self.planned.spec

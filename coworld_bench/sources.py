@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from coworld_bench.checkpoints import save_state
-from coworld_bench.config import Config, merge, override, resolve
+from coworld_bench.config import Config, merge, resolve
 from coworld_bench.data.staging import Staging
 from coworld_bench.devices import choose_device
 from coworld_bench.envs import domain_of
@@ -28,7 +28,8 @@ Observe = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """Which source agent: `model` are the target's world-model settings, which both agents must share."""
+    """Which source agent: `model` are the target's world-model settings, which both agents must share; `state_input` is the
+    size of the states it understands, where its environment shows these alone."""
 
     task: str
     preset: str
@@ -36,11 +37,12 @@ class SourceSpec:
     action_input: int
     model: Mapping[str, Any]
     options: Mapping[str, str] = field(default_factory=dict)
+    state_input: int = 0
 
     @property
     def config(self) -> Config:
         suite = find_task(self.task).suite
-        settings = override(resolve(self.preset, suite), self.options)
+        settings = resolve(self.preset, suite, self.options)
         return Config.model_validate(merge(settings.model_dump(), {"model": dict(self.model)}))
 
     @property
@@ -50,7 +52,8 @@ class SourceSpec:
     @property
     def digest(self) -> str:
         trained_by = self.config.part("env", "model", "behaviour", "optimiser", "batch", "online", "compute")
-        return digest_of([self.env.to_dict(), trained_by, self.seed, self.action_input])
+        of_states = [self.state_input, self.config.model.state_loss] if self.env.observation == "state" else []
+        return digest_of([self.env.to_dict(), trained_by, self.seed, self.action_input, *of_states])
 
     def folder(self, data: Path | None = None) -> Path:
         suite, name = self.env.task.split("/")
@@ -61,7 +64,8 @@ class SourceSpec:
 
     def open(self, data: Path | None = None) -> SourceAgent:
         """The agent as a method receives it; it must be ready."""
-        return SourceAgent(domain_of(self.env), self.config, self.seed, self.action_input, self.folder(data))
+        folder = self.folder(data)
+        return SourceAgent(domain_of(self.env), self.config, self.seed, self.action_input, folder, self.state_input)
 
     def card(self, data: Path | None = None) -> dict[str, Any]:
         """What a result says of the agent it started from."""
@@ -82,7 +86,8 @@ def pretrain_source(
     with Staging(folder / "episodes") as staging, env_pool(spec.env, spec.config.online.workers) as pool:
         staging.truncate(0)
         device = choose_device(device)
-        with closing(OnlineAgent(domain, spec.config, spec.seed, staging, device, spec.action_input, pool)) as online:
+        sizes = spec.action_input, pool, None, spec.state_input
+        with closing(OnlineAgent(domain, spec.config, spec.seed, staging, device, *sizes)) as online:
             returns = train_online(online, spec.config.online.source_env_steps, observe)
         save_state(folder / "agent.pt", online.state_dict())
         write_json(folder / "source.json", describe(spec, online, returns))

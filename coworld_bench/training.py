@@ -10,12 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from gymnasium.error import InvalidAction
+
 from coworld_bench.checkpoints import load_state, save_state
 from coworld_bench.data.dataset import Dataset
 from coworld_bench.devices import choose_device, describe_device
 from coworld_bench.domains import PICTURES, Embed, data_pictures, describe, source_pictures
 from coworld_bench.dreamer import AgentSpec, Metrics, read_metrics
-from coworld_bench.errors import DatasetError
+from coworld_bench.errors import DatasetError, UserError
 from coworld_bench.evaluation import Evaluator, evaluator, mean_return, score
 from coworld_bench.files import append_line, clear_folder, read_json, read_lines, write_json, write_text
 from coworld_bench.methods import Job, Learner
@@ -45,6 +47,7 @@ def train(
     folder = runs_home(runs) / resolved.id
     if (folder / "result.json").is_file() and not force:
         return read_json(folder / "result.json")
+    resolved.planned.settings.check()
     missing = [source for source in resolved.planned.source_specs() if not source.ready(data)]
     if missing:
         raise DatasetError(f"source agent {missing[0].folder(data)} is missing; `pretrain_source` or `run` makes it")
@@ -90,7 +93,7 @@ class Run:
         checkpoint = self.folder / "checkpoints" / "last.pt"
         if not checkpoint.is_file():
             clear_folder(self.folder / "scratch")
-        learner = self.planned.method.learner(self.planned.settings, self.job)
+        learner = self.planned.method.make(self.planned.settings, self.job)
         if checkpoint.is_file():
             self._resume(learner, checkpoint)
         return learner
@@ -123,7 +126,10 @@ class Run:
         began = time.perf_counter()
         updates = learner.updates
         index, episodes = len(self.evaluations), self.config.evaluation.episodes
-        records = judge.checkpoint(learner.policy, self.planned.spec.seed, index, episodes)
+        try:
+            records = judge.checkpoint(learner.policy, self.planned.spec.seed, index, episodes)
+        except InvalidAction as error:
+            raise UserError(f"after {updates} updates the policy of {self.planned.method.name} fails: {error}") from error
         self.evaluations.append({"updates": updates, "episodes": records})
         for record in records:
             append_line(self.folder / "eval.jsonl", {"updates": updates, **record})

@@ -17,6 +17,11 @@ from coworld_bench.data.memory import EpisodeMemory
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs start with Ctrl-C ignored
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What one process does alone because it shares much comes first, so that no other waits for it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 @pytest.fixture
 def tiny() -> Config:
     """The smoke preset on `toy`, at its smallest."""

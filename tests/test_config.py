@@ -44,7 +44,9 @@ def test_options_replace_dotted_keys_and_nothing_else() -> None:
     ("option", "message"),
     [
         ("model.detre=1", "did you mean model.deter"),
-        ("model=1", "no setting 'model'"),
+        ("model=1", "no world model '1'; known: code, dv2_dmc, table8"),
+        ("model=tabel8", r"no world model 'tabel8'; did you mean table8\? known: code, dv2_dmc, table8 .*list presets"),
+        ("optimiser=1", "no setting 'optimiser'"),
         ("nothing.at.all=1", "no setting"),
         ("model.deter=many", "model.deter"),
         ("model.latent=square", "model.latent"),

@@ -25,7 +25,9 @@ def stream(memory: Memory, lead: int = 0) -> BatchStream:
 
 
 def same(one: Feed, other: Feed) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one.next(), other.next(), strict=True))
+    pairs = list(zip(one.next(), other.next(), strict=True))
+    assert all((a is None) == (b is None) for a, b in pairs)
+    return all(torch.equal(a, b) for a, b in pairs if a is not None)
 
 
 @pytest.mark.parametrize("faster", FASTER)
@@ -61,14 +63,28 @@ def test_a_stream_that_is_set_back_repeats_its_batches(faster: Callable[[BatchSt
     first = [fast.next() for _ in range(3)]
     batches.load_state_dict({"seed": 3, "k": 1})
     for before in first[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(before, fast.next(), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(before, fast.next(), strict=True) if a is not None)
 
 
 def test_shapes_are_time_first_and_a_cpu_gathers() -> None:
     found = feed(stream(EpisodeMemory().extend([played(0, 20)])), CPU)
-    image, action, reward = found.next()
-    assert isinstance(found, Gathered)
+    image, action, reward, state = found.next()
+    assert isinstance(found, Gathered) and state is None
     assert image.shape[:2] == action.shape[:2] == reward.shape == (6, 4) and image.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("faster", FASTER)
+@pytest.mark.parametrize("seen", [("image", "state"), ("state",)])
+def test_batches_carry_states_where_they_are_asked_for(faster: type[Resident | Ahead], seen: tuple[str, ...]) -> None:
+    memory = EpisodeMemory().extend([played(0, 20), played(1, 30)])
+    plain, fast = Gathered(stream(memory), CPU, seen), faster(stream(memory), CPU, seen)
+    for _ in range(3):
+        assert same(plain, fast)
+        memory.append(played(2, 40))
+    starts, _ = plain.batches.starts(plain.batches.k)
+    drawn = plain.next()
+    assert drawn.state is not None and torch.equal(drawn.state[0], torch.from_numpy(memory.array("state")[starts]))
+    assert (drawn.image is None) == ("image" not in seen)
 
 
 def loaded(folder: Path) -> tuple[Memory, Memory]:
@@ -88,7 +104,7 @@ def test_a_packed_memory_feeds_the_batches_of_a_decoded_one(tmp_path: Path) -> N
 
 
 def test_a_packed_memory_is_gathered_ahead_on_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeding, "Ahead", lambda batches, device: ("ahead", batches.memory.packed))
+    monkeypatch.setattr(feeding, "Ahead", lambda batches, device, seen: ("ahead", batches.memory.packed))
     assert feed(stream(loaded(tmp_path)[1]), torch.device("cuda")) == ("ahead", True)
 
 

@@ -16,13 +16,14 @@ LAYERS = {
     ],
     "boundaries": ["data", "envs"],
     "models": [
-        "checkpoints", "dreamer", "feeding", "fusing", "latent", "losses", "nets", "pixel_nets", "replay", "rssm", "scans",
+        "checkpoints", "dreamer", "feeding", "fusing", "latent", "losses", "nets", "pixel_nets", "replay", "resnet", "rssm",
+        "scans",
     ],
     "methods": ["alternating", "coworld", "coworld_multi", "lompo", "methods", "model_free", "offline", "online"],
     "reporting": ["reporting"],
     "harness": [
-        "anchors", "api", "bench", "benchmarks", "collecting", "domains", "evaluation", "health", "reevaluation",
-        "run_spec", "sources", "training",
+        "anchors", "api", "bench", "benchmarks", "checking", "collecting", "domains", "evaluation", "health",
+        "reevaluation", "run_spec", "sources", "training",
     ],
     "cli": ["cli"],
 }  # fmt: skip

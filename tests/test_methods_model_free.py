@@ -13,18 +13,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import striped_episode
+from made_points import mixed_episodes, point_return
 from torch import Tensor
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 from coworld_bench.benchmarks.counting import Counts
 from coworld_bench.checkpoints import load_state, save_state
 from coworld_bench.config import override, resolve
-from coworld_bench.data.episode import Episode, EpisodeBuilder
+from coworld_bench.data.episode import Episode
 from coworld_bench.data.memory import EpisodeMemory
 from coworld_bench.dreamer import read_metrics
-from coworld_bench.envs import domain_of, make_env
-from coworld_bench.envs.toy import SPEED
-from coworld_bench.evaluation import Evaluator, mean_return
+from coworld_bench.envs import domain_of
+from coworld_bench.evaluation import Evaluator
 from coworld_bench.methods import Job, load_method
 from coworld_bench.model_free import PixelLearner, critic_loss, descend, follow, n_step_return, noisy
 from coworld_bench.pixel_nets import ConvEncoder, SharedEncoder, TwinQ, shifted_stacks
@@ -484,25 +484,7 @@ def test_the_published_networks_take_an_update(memory: EpisodeMemory) -> None:
     assert learner.networks.critic.q.w1.shape == (2, 52, 1024)
 
 
-# Learning, from half random and half good decisions on six resets: random play returns 7, good play 45
-
-
-def mixed_episodes(env: EnvSpec, resets: list[int], count: int) -> EpisodeMemory:
-    """Every decision is uniform, or with a probability of one half straight to the target."""
-    rng, stage, memory = np.random.default_rng(0), make_env(env), EpisodeMemory()
-    simulator = stage.unwrapped.simulator
-    for index in range(count):
-        builder = EpisodeBuilder()
-        observation, _ = stage.reset(seed=resets[index % len(resets)])
-        builder.start(observation)
-        truncated = False
-        while not truncated:
-            good = (simulator.target - simulator.agent) / (SPEED * env.action_repeat)
-            action = np.clip(good if rng.random() < 0.5 else rng.uniform(-1, 1, 2), -1, 1).astype(np.float32)
-            observation, reward, _, truncated, _ = stage.step(action)
-            builder.add(action, observation, float(reward), False)
-        memory.append(builder.finish({}))
-    return memory
+# Learning
 
 
 LEARNING: dict[str, tuple[int, dict[str, str], float]] = {
@@ -513,22 +495,14 @@ LEARNING: dict[str, tuple[int, dict[str, str], float]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["bc", "drq_bc", *(pytest.param(slow, marks=pytest.mark.slow) for slow in ("cql", "curl"))]
-)
+@pytest.mark.parametrize("name", LEARNING)
 def test_a_method_learns_to_reach_the_target_from_pixels(name: str) -> None:
-    """Five frames a decision and γ ½, so that a few hundred updates suffice. The data return 31."""
-    env, resets = EnvSpec("toy/point", action_repeat=5), list(range(10_000, 10_006))
     updates, own, wanted = LEARNING[name]
     shared = {"env__unit_reward": "true", "env__action_repeat": "5", "behaviour__discount": "0.5", "batch__size": "32"}
     options = {f"own__{key}": value for key, value in ({"stack": "1", "shift": "2", "units": "64"} | own).items()}
-    learner = make(name, mixed_episodes(env, resets, 200), budget__updates=str(updates), **shared, **options)
-    judge = Evaluator(env)
-
-    def returns() -> float:
-        return mean_return(judge.episode(learner.policy, reset) for reset in resets)
-
-    assert returns() < 12
+    memory = EpisodeMemory().extend(mixed_episodes())
+    learner = make(name, memory, budget__updates=str(updates), **shared, **options)
+    assert point_return(learner.policy) < 12
     for _ in range(updates):
         learner.turn()
-    assert returns() > wanted
+    assert point_return(learner.policy) > wanted

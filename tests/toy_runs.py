@@ -25,16 +25,16 @@ def small_config(**options: str) -> Config:
     return override(resolve("smoke", "toy"), small | {key.replace("_", ".", 1): value for key, value in options.items()})
 
 
-def source_agent(task: str, config: Config, folder: Path, seed: int = 0) -> SourceAgent:
-    """An agent of two episodes, one of them random."""
-    domain = domain_of(EnvSpec(task))
+def source_agent(task: str, config: Config, folder: Path, seed: int = 0, state_input: int = 0) -> SourceAgent:
+    """An agent of two episodes, one of them random; with a `state_input` it sees states alone."""
+    domain = domain_of(EnvSpec(task, observation="state" if state_input else "image"))
     with Staging(folder / "episodes") as staging:
-        online = OnlineAgent(domain, config, seed, staging, action_input=2)
+        online = OnlineAgent(domain, config, seed, staging, action_input=2, state_input=state_input)
         train_online(online, 100)
         save_state(folder / "agent.pt", online.state_dict())
         online.close()
     write_json(folder / "source.json", {})
-    return SourceAgent(domain, config, seed, 2, folder)
+    return SourceAgent(domain, config, seed, 2, folder, state_input)
 
 
 def striped_memory() -> EpisodeMemory:

@@ -27,7 +27,8 @@ POLL_S, BUSY_S, ERROR_LINES = 0.2, 2.0, 20
 
 @dataclass(frozen=True)
 class Job:
-    """Something to make. `finished` says whether it is there; `log` is the child's stderr; `again` makes it anew."""
+    """Something to make. `finished` says whether it is there; `log` is the child's stderr; `again` makes it anew. `check`
+    raises UsageError where it cannot be made, before anything is."""
 
     kind: str
     key: str
@@ -38,6 +39,7 @@ class Job:
     estimate_s: float | None = None
     accepts: tuple[int, ...] = (OK,)
     again: bool = False
+    check: Callable[[], None] = lambda: None
     identity: Mapping[str, Any] = field(default_factory=dict)
 
 

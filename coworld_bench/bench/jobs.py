@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from itertools import product
@@ -68,13 +68,28 @@ def select(
 ) -> Selection:
     """The chosen part of a plan; what is not chosen is the plan's. Raises UsageError for a name that does not exist."""
     chosen = tuple(dict.fromkeys(methods or plan.methods))
-    names = {load_method(plan.arm(method).method).family for method in chosen}
+    names = families(plan, chosen)
+    check_names(plan, chosen)
     settings = plan.options_of(preset) | dict(options or {})
     check_prefixes(settings, names)
     wanted = tuple(dict.fromkeys(seeds)) if seeds else plan.seeds_of(preset)
     for seed in wanted:
         check_seed(seed)
     return Selection(plan, preset, chosen, select_cells(plan, targets), wanted, settings, force)
+
+
+def families(plan: Plan, rows: Iterable[str]) -> set[str]:
+    """What options of the methods of these rows begin with."""
+    return {load_method(plan.arm(row).method).family for row in rows}
+
+
+def check_names(plan: Plan, rows: Iterable[str]) -> None:
+    """Raises UsageError where two methods have one name: no report could tell their results apart."""
+    names: dict[str, str] = {}
+    for method in [row for row in rows if row not in plan.arms]:
+        other = names.setdefault(load_method(method).name, method)
+        if other != method:
+            raise UsageError(f"{other} and {method} are both called {load_method(method).name}; rename one METHOD")
 
 
 def select_cells(plan: Plan, targets: list[str] | None) -> tuple[Cell, ...]:
@@ -129,11 +144,15 @@ def target_environment(selection: Selection, cell: Cell) -> dict[str, str]:
 def run_spec(selection: Selection, cell: Cell, row: str, seed: int) -> RunSpec:
     """The run of one row of the plan on a cell."""
     arm = selection.plan.arm(row)
-    many = load_method(arm.method).sources == "many"
+    method = load_method(arm.method)
+    many = method.sources == "many"
     sources = cell.many_sources if many else (cell.source,) if cell.source else ()
+    others = families(selection.plan, selection.methods) - {method.family}
+    options = {**selection.options, **arm.options_of(selection.preset)}
+    options = {key: value for key, value in options.items() if key.split(".")[0] not in others}
     spec = RunSpec(
         whole_name(arm.method), cell.target, sources, seed, selection.preset, selection.plan.quality,
-        {**selection.options, **arm.options_of(selection.preset)}, dict(cell.target_options), dict(cell.source_options),
+        options, dict(cell.target_options), dict(cell.source_options),
     )  # fmt: skip
     return replace(spec, sources=spec.plan().sources)
 
@@ -205,6 +224,7 @@ def train_job(
         needs,
         estimate_train(planned.method.family, spec.preset, place.runs, planned.config.budget.updates),
         again=force,
+        check=planned.settings.check,
         identity={
             "method": planned.method.name,
             "target": planned.env.task,

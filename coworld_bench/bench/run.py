@@ -116,6 +116,8 @@ def run(
             shown.console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
             return summary
+        for job in summary.jobs:
+            job.check()
         check_rendering(chosen, summary)
         summary = execute(summary, slots, shown, place)
     return summary if summary.interrupted else with_report(summary, found, place, chosen.options if options else None)

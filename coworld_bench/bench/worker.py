@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from coworld_bench.bench.claims import claimed
 from coworld_bench.data.lock import Busy
 from coworld_bench.devices import keep_freed_memory
-from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, STOPPED, UserError, about_file
+from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, STOPPED, UserError, about_fault, about_file
 
 Observe = Callable[[dict[str, Any]], None]
 
@@ -39,6 +40,10 @@ def main(document: str) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        traceback.print_exc()
+        print(f"error: {about_fault(error)}", file=sys.stderr)
+        return SOME_FAILED
 
 
 def progress_channel() -> Observe:

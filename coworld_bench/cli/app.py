@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 import coworld_bench
-from coworld_bench.cli import anchors, bench, collect, doctor, evaluate, listing, report, run, train
-from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, USAGE, UserError, about_file
+from coworld_bench.cli import anchors, bench, check, collect, doctor, evaluate, listing, report, run, train
+from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, USAGE, UserError, about_fault, about_file
 
 VERBS: dict[str, Callable[..., int | None]] = {
     "collect": collect.collect,
@@ -24,6 +24,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "evaluate": evaluate.evaluate,
     "anchors": anchors.anchors,
     "bench": bench.bench,
+    "check-method": check.check_method,
 }
 KEPT = "interrupted; what is done is kept, and the same command (`collect` with --resume) goes on from there"
 UsageMistake: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for a malformed command line
@@ -78,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
-        return fail(f"{type(error).__name__}: {error} (a fault of ours; --debug shows where)", SOME_FAILED, debug)
+        return fail(about_fault(error), SOME_FAILED, debug)
 
 
 def fail(sentence: str, code: int, debug: bool) -> int:

@@ -23,6 +23,13 @@ Workers = Annotated[
 Options = Annotated[
     list[str] | None, typer.Option("-o", "--option", metavar="KEY=VALUE", help="A setting; `list settings` has all.")
 ]
+SourceOptions = Annotated[
+    list[str] | None,
+    typer.Option("--source-option", metavar="KEY=VALUE", help="A setting of source agents alone: env.observation=state."),
+]
+Weights = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="R3M's published weights: for method r3m, as -o r3m.weights=FILE.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Do finished work again.")]
 
@@ -30,6 +37,13 @@ Force = Annotated[bool, typer.Option("--force", help="Do finished work again.")]
 def show(text: str, document: Any, as_json: bool) -> None:
     """Print for people, or for programs."""
     typer.echo(json.dumps(document, indent=2, sort_keys=True, default=str) if as_json else text)
+
+
+def of_weights(weights: Path | None, method: str = "r3m") -> dict[str, str]:
+    """The option that `--weights` stands for, as another process in another folder understands it."""
+    if weights is not None and method.partition(":")[0] != "r3m":
+        raise UsageError(f"--weights is for method r3m; {method} reads none")
+    return {} if weights is None else {"r3m.weights": str(weights.expanduser().absolute())}
 
 
 def names(text: str | None) -> list[str] | None:

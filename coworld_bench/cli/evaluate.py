@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coworld_bench.cli.common import Data, Device, Json, Runs, Workers, show
+from coworld_bench.cli.common import Data, Device, Json, Runs, Weights, Workers, of_weights, show
 
 
 def evaluate(
@@ -17,11 +17,15 @@ def evaluate(
     data: Data = None,
     device: Device = "auto",
     workers: Workers = 0,
+    weights: Weights = None,
     json: Json = False,
 ) -> None:
     """Play the final policy of a finished run for more episodes; its stored result stays as it is."""
     from coworld_bench.api import evaluate as evaluate_run
 
-    found = evaluate_run(run, episodes=episodes, method=method, runs=runs, data=data, device=device, workers=workers)
+    found = evaluate_run(
+        run, episodes=episodes, method=method, runs=runs, data=data, device=device, workers=workers,
+        files=of_weights(weights),
+    )  # fmt: skip
     success = "" if found["success"] is None else f", success {found['success']:.0%}"
     show(f"{found['run']}: {found['mean']:.4g} over {episodes} episodes{success}", found, json)

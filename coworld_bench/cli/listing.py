@@ -63,13 +63,20 @@ def plans(preset: str) -> Rows:
 
 
 def presets() -> Rows:
-    from coworld_bench.config import PRESETS, resolve
+    """The presets, then the world models that `-o model=NAME` puts into one."""
+    from coworld_bench.config import PRESETS, WORLD_MODELS, resolve, world_model
 
     found = [resolve(name, "metaworld") for name in PRESETS]
-    return [
-        {"preset": c.preset, "updates": c.budget.updates, "collect_env_steps": c.online.env_steps, "deter": c.model.deter}
-        for c in found
-    ]
+    rows = [preset_row(c.preset, c.budget.updates, c.online.env_steps, c.model) for c in found]
+    return rows + [preset_row(f"model={name}", None, None, world_model(name)) for name in WORLD_MODELS]
+
+
+def preset_row(name: str, updates: int | None, env_steps: int | None, model: Any) -> dict[str, Any]:
+    latent = f"{model.stoch}" if model.latent == "gaussian" else f"{model.stoch}x{model.classes}"
+    return {
+        "preset": name, "updates": updates, "collect_env_steps": env_steps, "encoder": model.encoder, "depth": model.depth,
+        "latent": f"{model.latent} {latent}", "deter": model.deter, "units": model.units,
+    }  # fmt: skip
 
 
 def datasets(data: Any) -> Rows:

@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from coworld_bench.cli.common import Data, Device, Json, Options, Preset, Runs, names, numbers, show, table
+from coworld_bench.cli.common import (
+    Data,
+    Device,
+    Json,
+    Options,
+    Preset,
+    Runs,
+    Weights,
+    names,
+    numbers,
+    of_weights,
+    show,
+    table,
+)
 from coworld_bench.config import parse_options
 
 
@@ -22,12 +35,13 @@ def run(
     runs: Runs = None,
     data: Data = None,
     device: Device = "auto",
+    weights: Weights = None,
     json: Json = False,
     option: Options = None,
 ) -> int:
     """Do every run of a plan that is not finished, with what it needs, and print its report."""
     chosen_methods, chosen_targets, chosen_seeds = names(methods), names(targets), numbers(seeds)
-    options = parse_options(option or [])
+    options = parse_options(option or []) | of_weights(weights)
     from coworld_bench.bench.run import run as run_plan
 
     summary = run_plan(

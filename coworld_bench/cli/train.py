@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from coworld_bench.cli.common import Data, Device, Force, Json, Options, Preset, Quality, Runs, Workers, show
+from coworld_bench.cli.common import (
+    Data,
+    Device,
+    Force,
+    Json,
+    Options,
+    Preset,
+    Quality,
+    Runs,
+    SourceOptions,
+    Weights,
+    Workers,
+    of_weights,
+    show,
+)
 from coworld_bench.cli.watching import watching
 from coworld_bench.config import parse_options
 
@@ -23,19 +37,22 @@ def train(
     device: Device = "auto",
     force: Force = False,
     workers: Workers = 0,
+    weights: Weights = None,
     json: Json = False,
     option: Options = None,
+    source_option: SourceOptions = None,
 ) -> None:
     """Do one run, or go on with it; its source agent is trained first where it is missing.
 
     With -o online.workers=N that acts in N processes together, and is another one for each N above 1."""
     from coworld_bench.api import train as train_run
 
-    options = parse_options(option or [])
+    options = parse_options(option or []) | of_weights(weights, method)
+    of_source = parse_options(source_option or [])
     with watching(f"train {method}", quiet=json) as observe:
         result = train_run(
-            method, target, source, seed=seed, preset=preset, quality=quality, options=options, data=data, runs=runs,
-            device=device, force=force, workers=workers, observe=observe,
+            method, target, source, seed=seed, preset=preset, quality=quality, options=options, source_options=of_source,
+            data=data, runs=runs, device=device, force=force, workers=workers, observe=observe,
         )  # fmt: skip
     score = result["score"]
     text = (

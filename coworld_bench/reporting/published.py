@@ -23,6 +23,7 @@ LABELS = {
     "dv2_finetune_ewc": "DV2 Finetune+EWC",
     "lompo_finetune": "LOMPO Finetune",
     "multitask_dv2": "Multi-Task DV2",
+    "r3m": "R3M (our data)",
     "coworld": "CoWorld",
     "coworld_multi": "CoWorld (Multi-Source)",
     "coworld:without_state_alignment": "CoWorld w/o state alignment",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from coworld_bench.config import PRESETS, Config, override, read_value, resolve
+from coworld_bench.config import FILE, PRESETS, Config, flat, read_value, resolve, sha256_of, world_model
 from coworld_bench.errors import unknown
 from coworld_bench.plans import Arm, Cell, Plan
 from coworld_bench.reporting.published import LABELS
@@ -97,7 +98,7 @@ class Selection:
     def config(self) -> Config:
         """The settings that its runs share, on the suite of its first cell."""
         groups = {key: value for key, value in self.options.items() if key.split(".")[0] in Config.model_fields}
-        return override(resolve(self.preset, find_task(self.plan.cells[0].target).suite), groups)
+        return resolve(self.preset, find_task(self.plan.cells[0].target).suite, groups)
 
     def anchor(self, cell: Cell, kind: str) -> dict[str, Any] | None:
         """`random`, `untrained` or `constant` of a cell's target, where it was measured in the environment of its runs."""
@@ -134,7 +135,8 @@ def select(store: Store, plan: Plan, preset: str, options: Mapping[str, str] | N
         for cell in plan.cells
     }
     notes += dataset_notes(plan, measurements)
-    return Selection(plan, preset, store, measurements, labels, tuple(dict.fromkeys(notes)), asked)
+    notes, said = list(dict.fromkeys(notes)), without_files(asked, rows)
+    return Selection(plan, preset, store, measurements, labels, tuple(notes), said)
 
 
 def on_plan(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
@@ -197,20 +199,42 @@ def of_cell(rows: pd.DataFrame, arm: Arm, cell: Cell, preset: str, options: Mapp
 def env_of(cell: Cell, preset: str, options: Mapping[str, str]) -> str:
     """The digest of the environment that the runs of a cell are judged in."""
     asked = {key: value for key, value in {**options, **dict(cell.target_options)}.items() if key.startswith("env.")}
-    return override(resolve(preset, find_task(cell.target).suite), asked).env.spec(cell.target).digest
+    return resolve(preset, find_task(cell.target).suite, asked).env.spec(cell.target).digest
 
 
 def has_settings(row: Any, wanted: Mapping[str, str]) -> bool:
     """Whether a run has the wanted settings, and no other that differs from its preset's.
 
-    What an option changes in the environments is compared there; options of other methods do not count."""
+    A named world model that changed nothing under the preset is not recorded; the run has its settings. What an option
+    changes in the environments is compared there; options of other methods do not count."""
     if row.options == "":
         return True
     groups = {*Config.model_fields, row.method.partition(":")[0]} - {"env"}
     recorded = {key: read_value(value) for key, value in json.loads(row.options).items() if not key.startswith("env.")}
     own = {key: read_value(value) for key, value in wanted.items() if key.split(".")[0] in groups}
+    if "model" in own and "model" not in recorded:
+        named = Config(model=world_model(str(own.pop("model")), find_task(row.target).suite))
+        own = flat(named.part("model")) | own
     has = {**recorded, **row.settings}
-    return set(recorded) <= set(own) and all(key in has and has[key] == value for key, value in own.items())
+    return set(recorded) <= set(own) and all(key in has and fits(has[key], value) for key, value in own.items())
+
+
+def fits(recorded: Any, wanted: Any) -> bool:
+    """Whether a recorded setting is the wanted one; of a file its content is recorded."""
+    if is_file(recorded) and Path(str(wanted)).expanduser().is_file():
+        return bool(recorded == FILE + sha256_of(Path(wanted).expanduser()))
+    return bool(recorded == wanted)
+
+
+def without_files(options: Mapping[str, str], rows: pd.DataFrame) -> dict[str, str]:
+    """The options less those of files, of which the runs recorded what was in them: where they lie says nothing."""
+    files = {key for settings in rows["settings"] for key, value in settings.items() if is_file(value)}
+    return {key: value for key, value in options.items() if key not in files}
+
+
+def is_file(value: Any) -> bool:
+    """Whether a recorded setting stands for what was in a file."""
+    return isinstance(value, str) and value.startswith(FILE)
 
 
 def measure(
