@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from coworld_bench.cli.common import names, numbers
 from coworld_bench.config import flat, keys, parse_options, resolve
 from coworld_bench.errors import OK, UsageError
 from coworld_bench.methods import load_method, method_names
-from coworld_bench.plans import list_plans, load_plan
+from coworld_bench.plans import Cell, Plan, list_plans, load_plan
 from coworld_bench.reporting import report
 from coworld_bench.reporting.method_pages import NOTHING, find_pages
 from coworld_bench.run_spec import PlannedRun, RunSpec
@@ -177,6 +178,7 @@ def plan_command(words: list[str]) -> None:
     """Parse a command line as the program does, and plan what it asks for. Raises where the program would refuse it."""
     verb = typer.main.get_command(app).commands[words[0]]  # type: ignore[attr-defined]
     asked = verb.make_context(words[0], words[1:]).params
+    weights = {"r3m.weights": str(asked["weights"])} if asked.get("weights") else {}
     if words[0] == "train":
         options = parse_options(asked["option"] or [])
         spec = RunSpec(
@@ -184,7 +186,7 @@ def plan_command(words: list[str]) -> None:
         )
         assert spec.plan().source_specs() or not asked["source"]
     elif words[0] == "run":
-        plan, options = load_plan(asked["plan"]), parse_options(asked["option"] or [])
+        plan, options = load_plan(asked["plan"]), parse_options(asked["option"] or []) | weights
         chosen = choose(plan, asked["preset"], names(asked["methods"]), None, numbers(asked["seeds"]), options)
         for cell, row in product(chosen.cells, chosen.methods):
             run_spec(chosen, cell, row, chosen.seeds[0]).plan()
@@ -246,15 +248,28 @@ def copied(folder: Path, place: Path) -> Path:
 PAGE = "# A page\n\nBefore.\n\n<!-- measured:begin -->\nold\n<!-- measured:end -->\n\nAfter.\n"
 
 
+PLAN = Plan(
+    name="pair",
+    title="A pair",
+    quality="medium-replay",
+    methods=("offline_dv2", "dv2_finetune", "coworld"),
+    seeds={"quick": (0, 1, 2)},
+    cells=(Cell(DOOR, BUTTON), Cell(WINDOW, BUTTON)),
+)
+
+
 def made_store(place: Path) -> Path:
     """Two seeds: CoWorld far above the constant action on window_close and below it on door_close; DV2 Finetune never
-    above; Offline DV2 above by less than its std."""
+    above; Offline DV2 above by less than its std; CQL, which the plan does not ask for, below on one cell alone."""
     runs = place / "runs"
     for seed, change in enumerate((-200, 200)):
-        put(runs, result("coworld", WINDOW, 2000 + change, seed, "metaworld/button_press_topdown"))
+        put(runs, result("coworld", WINDOW, 2000 + change, seed, BUTTON))
         put(runs, result("coworld", DOOR, 1500 + change, seed, BUTTON))
         put(runs, result("dv2_finetune", DOOR, 3000 + change, seed, BUTTON))
+        put(runs, result("dv2_finetune", WINDOW, 300 + change, seed, BUTTON))
+        put(runs, result("offline_dv2", DOOR, 600 + change, seed))
         put(runs, result("offline_dv2", WINDOW, 600 + change, seed))
+        put(runs, result("cql", DOOR, 600 + change, seed))
     put_anchors(runs, WINDOW, 500)
     put_anchors(runs, DOOR, 4305)
     return runs
@@ -263,7 +278,7 @@ def made_store(place: Path) -> Path:
 def made_pages(place: Path) -> Path:
     folder = place / "docs" / "methods"
     folder.mkdir(parents=True)
-    for name in ("coworld", "dv2_finetune", "offline_dv2", "lompo"):
+    for name in ("coworld", "cql", "dv2_finetune", "offline_dv2", "lompo"):
         (folder / f"{name}.md").write_text(PAGE)
     (folder / "README.md").write_text("# No section\n")
     return folder
@@ -281,15 +296,15 @@ def pages(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, set[str]]:
-    """Pages filled once from table 2, to be read, and what was written."""
+    """Pages filled once, to be read, and what was written."""
     place = tmp_path_factory.mktemp("filled")
     pages = made_pages(place)
     return pages, fill(made_store(place), pages)
 
 
-def fill(store: Path, pages: Path, *plans: str) -> set[str]:
+def fill(store: Path, pages: Path, *plans: str | Plan) -> set[str]:
     """Fill the pages from plans; returns what was written of docs."""
-    written = report(plans or ("table2",), store, store.parent / "out", formats=["csv"], pages=pages)
+    written = report(plans or (PLAN,), store, store.parent / "out", formats=["csv"], pages=pages)
     docs = pages.parent
     return {path.relative_to(docs).as_posix() for path in written if docs in path.parents}
 
@@ -302,29 +317,32 @@ def section(pages: Path, name: str) -> str:
 
 def test_a_page_tells_row_floors_and_what_they_mean(filled: tuple[Path, set[str]]) -> None:
     pages, written = filled
-    assert written == {f"methods/{name}.md" for name in ("coworld", "dv2_finetune", "offline_dv2", "lompo")} | {
-        f"pictures/methods/{name}.png" for name in ("coworld", "dv2_finetune", "offline_dv2")
+    measured = {"coworld", "cql", "dv2_finetune", "offline_dv2"}
+    assert written == {f"methods/{name}.md" for name in measured | {"lompo"}} | {
+        f"pictures/methods/{name}.png" for name in measured
     }
     text = section(pages, "coworld")
     rows = {row[0]: row for row in table_rows(text)}
-    assert rows["CoWorld"][3] == "2000 ± 283 (2/3)†" and rows["CoWorld"][1] == "1500 ± 283 (2/3)†"
+    assert rows["CoWorld"][1:3] == ["1500 ± 283 (2/3)†", "2000 ± 283 (2/3)†"]
     assert (
-        rows["best constant action"][3] == "500 ± 14 (2 ep)" and "random policy" in rows and "dataset, mean return" in rows
+        rows["best constant action"][2] == "500 ± 14 (2 ep)" and "random policy" in rows and "dataset, mean return" in rows
     )
     assert "Offline DV2" not in rows
-    assert "preset quick · 2 of 3 planned seeds." in text
-    assert "std over seeds in 1 of 2 cells (BT → WC); value predicted minus realised +0.0 (mean over 2 cells" in text
+    assert text.startswith("A pair · preset quick · 2 of 3 planned seeds.")
+    assert "std over seeds in 1 of 2 cells (BP → WC); value predicted minus realised +0.0 (mean over 2 cells" in text
     assert "](../pictures/methods/coworld.png)" in text and "other methods in grey" in text
     assert (pages.parent / "pictures" / "methods" / "coworld.png").stat().st_size > 10_000
 
 
 def test_above_by_less_than_its_std_does_not_count(filled: tuple[Path, set[str]]) -> None:
-    assert "in 0 of 1 cell;" in section(filled[0], "offline_dv2")
+    assert "in 0 of 2 cells;" in section(filled[0], "offline_dv2")
 
 
-@pytest.mark.parametrize(("name", "hopeless"), [("coworld", False), ("dv2_finetune", True), ("offline_dv2", False)])
+@pytest.mark.parametrize(
+    ("name", "hopeless"), [("coworld", False), ("dv2_finetune", True), ("offline_dv2", False), ("cql", False)]
+)
 def test_only_a_curve_that_is_never_above_cannot_learn(name: str, hopeless: bool, filled: tuple[Path, set[str]]) -> None:
-    """CoWorld is above in one cell of two, DV2 Finetune in none, Offline DV2 with its score by less than its std."""
+    """CoWorld and Offline DV2 are above in one cell of two, DV2 Finetune in none; CQL was not run on both."""
     assert ("cannot learn at quick scale here" in section(filled[0], name)) == hopeless
 
 
@@ -332,7 +350,7 @@ def test_nothing_is_said_of_learning_without_the_constant_action(store: Path, pa
     (store / "anchors" / "metaworld-door_close-quick.json").unlink()
     fill(store, pages)
     text = section(pages, "dv2_finetune")
-    assert "cannot learn" not in text and "nothing to compare with the best constant action" in text
+    assert "cannot learn" not in text and "in 0 of 1 cell;" in text
 
 
 def test_filling_again_changes_nothing(filled: tuple[Path, set[str]]) -> None:
@@ -357,18 +375,19 @@ def test_a_result_of_another_plan_leaves_the_page_alone(store: Path, pages: Path
 
 def test_several_plans_have_a_picture_each(store: Path, pages: Path) -> None:
     put(store, result("coworld", WINDOW, 900.0, 0, "metaworld/drawer_close"))
-    written = fill(store, pages, "table2", "quickstart")
+    written = fill(store, pages, PLAN, "quickstart")
     assert {"pictures/methods/coworld.png", "pictures/methods/coworld-quickstart-quick.png"} <= written
     text = section(pages, "coworld")
-    assert text.index("Table 2") < text.index("Quickstart") and "coworld-quickstart-quick.png)" in text
+    assert text.index("A pair") < text.index("Quickstart") and "coworld-quickstart-quick.png)" in text
 
 
-def test_ablations_stand_on_the_page_of_their_method(store: Path, pages: Path) -> None:
+def test_ablations_stand_on_the_page_of_their_method_where_a_plan_asks_for_them(store: Path, pages: Path) -> None:
     put(store, result("coworld:without_max", DOOR, 1000.0, 0, BUTTON, run="ablation", label="CoWorld w/o max"))
-    fill(store, pages)
-    text = section(pages, "coworld")
-    assert {"CoWorld", "CoWorld w/o max"} <= {row[0] for row in table_rows(text)}
-    assert "- CoWorld w/o max: nothing to compare" in text
+    fill(store, pages, PLAN, replace(PLAN, name="ablated", methods=(*PLAN.methods, "coworld:without_max")))
+    first, second = section(pages, "coworld").split("A pair")[1:]
+    assert "CoWorld w/o max" not in {row[0] for row in table_rows(first)}
+    assert {"CoWorld", "CoWorld w/o max"} <= {row[0] for row in table_rows(second)}
+    assert "- CoWorld w/o max: nothing to compare" in second
 
 
 def test_the_program_passes_both_on(store: Path, pages: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,8 @@ from coworld_bench.errors import UsageError
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.recipes import Reference
 from coworld_bench.reporting import report
-from coworld_bench.reporting.curves import looks_of
+from coworld_bench.reporting.curves import draw, looks_of
+from coworld_bench.reporting.figures import our_style
 from coworld_bench.reporting.heatmap import Ratio, all_pairs, axes_of, colour_of, luminance, ratios, tick, unfit_targets
 from coworld_bench.reporting.html import html
 from coworld_bench.reporting.layout import Page, Table, Words
@@ -163,6 +164,20 @@ def test_many_methods_are_told_apart() -> None:
     looks = looks_of({str(place): str(place) for place in range(18)}).values()
     assert len({(look.colour, look.stroke) for look in looks}) == 18
     assert len({look.colour for look in list(looks)[:6]}) == 6 and len({look.stroke for look in list(looks)[:6]}) == 1
+
+
+def test_a_legend_of_long_names_is_not_cut_off(tmp_path: Path) -> None:
+    labels = {f"method{place}": "A method of a rather long name " + str(place) for place in range(9)}
+    for name, label in labels.items():
+        put(tmp_path, result(name, DOOR, 100.0, label=label))
+    selection = select(read_store(tmp_path), replace(PLAN, methods=tuple(labels), published=None), "quick")
+    with our_style():
+        figure = draw(selection, [PLAN.cells[0]], looks_of(labels), "A title")
+        figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert len(legend.get_texts()) == 10  # and the dataset's mean return
+    assert box.x0 >= 0 and box.x1 <= whole.x1 and box.y0 >= 0 and box.y1 < figure.axes[0].get_window_extent().y0
 
 
 def test_of_many_methods_only_the_means_are_drawn(store: Path, tmp_path: Path) -> None:

@@ -117,19 +117,22 @@ def draw(selection: Selection, cells: list[Cell], looks: Mapping[str, Look], tit
 
 
 def size_of(across: int, down: int, crowded: bool) -> tuple[float, float]:
-    """Inches; taller panels and more room for the legend where there are many methods."""
+    """Inches, with two lines of legend; taller panels where there are many methods."""
     if across == 1:
-        return 4.6, 4.2 if crowded else 3.3
-    return 2.5 * across, (1.2 + 2.3 * down if crowded else 0.9 + 1.9 * down)
+        return 4.6, 3.8 if crowded else 3.3
+    return 2.5 * across, 0.9 + (2.3 if crowded else 1.9) * down
 
 
 def explain(figure: Figure, order: list[str]) -> None:
-    """One legend for all panels, below them."""
+    """One legend for all panels, below them, in as many columns as fit and with the room it takes."""
     found: dict[str, Artist] = {}
     for panel in figure.axes:
         found |= {text: handle for handle, text in zip(*panel.get_legend_handles_labels(), strict=True)}
     handles = {text: found[text] for text in order if text in found}
-    across = 4 if len(handles) > 9 and figure.get_figwidth() > 7 else 3
+    widest = 0.45 + 0.048 * max(map(len, handles))  # inches, at the size of its text
+    across = min(4 if len(handles) > 9 else 3, int(figure.get_figwidth() / widest))
+    lines = ceil(len(handles) / across)
+    figure.set_figheight(figure.get_figheight() + 0.13 * max(0, lines - 2))
     figure.legend(
         list(handles.values()), list(handles), loc="outside lower center", ncols=across, fontsize=6.5, handlelength=2.6
     )

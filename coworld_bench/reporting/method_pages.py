@@ -41,7 +41,7 @@ def fill_pages(selections: Sequence[Selection], pages: Mapping[str, Path]) -> li
     selection, and of those that have no result in the whole store; returns the files."""
     paths: list[Path] = []
     for name, page in pages.items():
-        chosen = [selection for selection in selections if len(of_family(selection, name).finished)]
+        chosen = selections_of(name, selections)
         pictures = page.parent.parent / "pictures" / page.parent.name
         if chosen:
             parts = [measured(selection, name, pictures, page.parent, place) for place, selection in enumerate(chosen)]
@@ -55,10 +55,18 @@ def fill_pages(selections: Sequence[Selection], pages: Mapping[str, Path]) -> li
     return paths
 
 
+def selections_of(name: str, selections: Sequence[Selection]) -> list[Selection]:
+    """Those whose plan asks for the method; where none does, those on whose cells it was run all the same."""
+    found = [selection for selection in selections if of_family(selection, name).labels]
+    asked = [selection for selection in found if set(of_family(selection, name).labels) <= set(selection.plan.methods)]
+    return asked or found
+
+
 def of_family(selection: Selection, name: str) -> Selection:
-    """The rows of a method, its variants and the plan's arms of it that finished anywhere."""
-    rows = dict.fromkeys(row for (row, _), found in selection.measurements.items() if len(found.runs))
-    return selection.only(row for row in rows if family(selection.plan.arm(row).method) == name)
+    """The rows of a method, its variants and arms that finished: those of the plan, or where it has none, others."""
+    finished = {row for (row, _), found in selection.measurements.items() if len(found.runs)}
+    rows = {row for row in finished if family(selection.plan.arm(row).method) == name}
+    return selection.only(rows & set(selection.plan.methods) or rows)
 
 
 def family(method: str) -> str:
@@ -141,10 +149,13 @@ def cells(count: int) -> str:
 
 
 def never_above(own: Selection, found: list[Measurement]) -> bool:
-    """Whether no checkpoint's mean over seeds is above the constant action, in cells that all have one to compare with."""
+    """Whether no checkpoint's mean over seeds is above the constant action's; not where a cell of the plan was not run, or
+    has no such action to compare with."""
     constants = [anchor_summary(own, measurement.cell, "constant") for measurement in found]
     pairs = zip(found, constants, strict=True)
-    return all(constant is not None and best(own, entry) <= constant.mean for entry, constant in pairs)
+    return len(found) == len(own.plan.cells) and all(
+        constant is not None and best(own, entry) <= constant.mean for entry, constant in pairs
+    )
 
 
 def best(own: Selection, found: Measurement) -> float:
