@@ -43,6 +43,7 @@ WRONG = [
     ("report tabel2", USAGE, "no plan 'tabel2'"),
     ("report table2 --format pdf", USAGE, "no report format 'pdf'"),
     ("report table2", USAGE, "there is no folder of results"),
+    ("report table2 --highlight ,", USAGE, "a list is written a,b,c; got ','"),
     ("list task", USAGE, "no list 'task'; did you mean tasks"),
     ("train coworld --target toy/point", USAGE, "coworld needs 1 source task"),
     ("train coworld", USAGE, "--target"),

@@ -4,14 +4,19 @@ import csv
 import re
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
 from report_samples import put, put_anchors, result
 
+from coworld_bench.errors import UsageError
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.recipes import Reference
 from coworld_bench.reporting import report
+from coworld_bench.reporting.curves import draw, looks_of
+from coworld_bench.reporting.figures import our_style
 from coworld_bench.reporting.heatmap import Ratio, all_pairs, axes_of, colour_of, luminance, ratios, tick, unfit_targets
 from coworld_bench.reporting.html import html
 from coworld_bench.reporting.layout import Page, Table, Words
@@ -123,6 +128,66 @@ def test_pictures_are_pictures_without_dates(written: Path) -> None:
         assert image.width > 600 and len(image.convert("RGB").getcolors(1 << 24)) > 20
         svg = (written / f"pair-quick-{name}.svg").read_text()
         assert svg.rstrip().endswith("</svg>") and "dc:date" not in svg
+
+
+def test_a_highlighted_method_has_a_figure_of_its_own(store: Path, tmp_path: Path) -> None:
+    """In colour with its seeds on the cells it has, before the others' means; the same bytes every time."""
+    figures = []
+    for place in ("one", "two"):
+        paths = report([PLAN], store, tmp_path / place, formats=["md"], highlight=["coworld"])
+        figures.append({path.name: path.read_bytes() for path in paths if "curves-coworld" in path.name})
+    assert figures[0] == figures[1] and set(figures[0]) == {
+        "pair-quick-curves-coworld.png",
+        "pair-quick-curves-coworld.svg",
+    }
+    svg = figures[0]["pair-quick-curves-coworld.svg"].decode()
+    assert svg.count("#0072b2") and svg.count("#c9c9c9") and not svg.count("#d55e00")
+    page = (tmp_path / "one" / "pair-quick" / "pair-quick.md").read_text()
+    assert "## CoWorld: return against updates · preset quick · 1 to 2 of 2 planned seeds" in page
+    assert (
+        "![Learning curves on BP → DC*, DC* → BP: CoWorld, other methods in grey.](pair-quick-curves-coworld.png)" in page
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [("coword", "no method in these plans 'coword'; did you mean coworld"), ("cql", "no finished run of cql")],
+)
+def test_only_what_has_results_can_be_highlighted(method: str, sentence: str, store: Path, tmp_path: Path) -> None:
+    plan = replace(PLAN, methods=(*PLAN.methods, "cql"))
+    with pytest.raises(UsageError, match=sentence):
+        report([plan], store, tmp_path / "out", highlight=[method])
+    assert not (tmp_path / "out").exists()
+
+
+def test_many_methods_are_told_apart() -> None:
+    looks = looks_of({str(place): str(place) for place in range(18)}).values()
+    assert len({(look.colour, look.stroke) for look in looks}) == 18
+    assert len({look.colour for look in list(looks)[:6]}) == 6 and len({look.stroke for look in list(looks)[:6]}) == 1
+
+
+def test_a_legend_of_long_names_is_not_cut_off(tmp_path: Path) -> None:
+    labels = {f"method{place}": "A method of a rather long name " + str(place) for place in range(9)}
+    for name, label in labels.items():
+        put(tmp_path, result(name, DOOR, 100.0, label=label))
+    selection = select(read_store(tmp_path), replace(PLAN, methods=tuple(labels), published=None), "quick")
+    with our_style():
+        figure = draw(selection, [PLAN.cells[0]], looks_of(labels), "A title")
+        figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box, whole = legend.get_window_extent(), figure.bbox
+    assert len(legend.get_texts()) == 10  # and the dataset's mean return
+    assert box.x0 >= 0 and box.x1 <= whole.x1 and box.y0 >= 0 and box.y1 < figure.axes[0].get_window_extent().y0
+
+
+def test_of_many_methods_only_the_means_are_drawn(store: Path, tmp_path: Path) -> None:
+    """Six methods: the title says so, and a figure of them is taller."""
+    many = [f"method{place}" for place in range(6)]
+    for name, seed in product(many, (0, 1)):
+        put(tmp_path / "runs", result(name, DOOR, 100.0, seed))
+    report([replace(PLAN, methods=tuple(many), published=None)], tmp_path / "runs", tmp_path / "out", formats=["md"])
+    page = (tmp_path / "out" / "pair-quick" / "pair-quick.md").read_text()
+    assert "## Return against updates, means over seeds · preset quick · 2 seeds" in page
 
 
 def test_the_page_is_one_file(written: Path) -> None:

@@ -14,6 +14,12 @@ from coworld_bench.config import parse_options
 def report(
     plans: Annotated[list[str] | None, typer.Argument(help="Plans; without any, all that have results.")] = None,
     heatmap: Annotated[bool, typer.Option("--heatmap", help="Also the source × target picture.")] = False,
+    highlight: Annotated[
+        str | None, typer.Option(metavar="METHOD[,METHOD]", help="Also its curves in colour before the others' in grey.")
+    ] = None,
+    pages: Annotated[
+        Path | None, typer.Option(help="Also write what was measured into a folder of pages on methods: docs/methods.")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="[default: every preset that has results]")] = None,
     runs: Runs = None,
     data: Annotated[Path | None, typer.Option(help="As `run` has it; a report reads no datasets.")] = None,
@@ -27,5 +33,7 @@ def report(
     from coworld_bench.reporting import report as write_report
 
     options = parse_options(option or []) or None
-    files = write_report(plans or [], runs, out, preset, heatmap, names(format) or [], options)
+    files = write_report(
+        plans or [], runs, out, preset, heatmap, names(format) or [], options, names(highlight) or [], pages
+    )
     show("\n".join(map(str, files)), {"schema": 1, "files": [str(path) for path in files]}, json)

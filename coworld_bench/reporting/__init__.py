@@ -25,15 +25,19 @@ def report(
     heatmap: bool = False,
     formats: Iterable[str] = FORMATS,
     options: Mapping[str, str] | None = None,
+    highlight: Iterable[str] = (),
+    pages: Path | str | None = None,
 ) -> list[Path]:
     """Write the report of each plan, one folder per plan and preset; returns the files.
 
     `runs` is a store of results, `out` defaults to its `report` folder. Without `preset` every preset that has results
-    gets a report of its own. `options` asks for the runs that were made with exactly these settings on top.
-    Raises UsageError for an unknown plan, preset or format, and where the store holds nothing of a plan."""
+    gets a report of its own. `options` asks for the runs that were made with exactly these settings on top. Each method of
+    `highlight` gets a figure in which it is in colour. `pages` is a folder of pages on methods (`docs/methods`) whose
+    measured sections are written anew.
+    Raises UsageError for an unknown plan, preset, format or method, and where the store holds nothing of a plan."""
     from coworld_bench.reporting.output import write_report
 
-    return write_report(plans, runs, out, preset, heatmap, formats, options)
+    return write_report(plans, runs, out, preset, heatmap, formats, options, highlight, pages)
 
 
 def table_text(

@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 
 from coworld_bench.files import atomic
 
-INK, PALE, GREY = "#1a1a1a", "#f1f1f1", "#8a8a8a"
+INK, PALE, GREY, FAINT = "#1a1a1a", "#f1f1f1", "#8a8a8a", "#c9c9c9"
+KINDS = "png", "svg"
+UNDATED: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None}}
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's, told apart by all eyes
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -53,18 +55,18 @@ def entitle(figure: Figure, title: str) -> None:
     figure.suptitle("\n".join(wrap(title, int(15 * figure.get_figwidth()))), fontsize=8)
 
 
-def save(figure: Figure, folder: Path, name: str) -> tuple[list[Path], bytes]:
-    """Write `name`.png and `name`.svg, without dates; returns the files and the SVG."""
-    contents = {"png": encode(figure, "png", {"Software": None}), "svg": encode(figure, "svg", {"Date": None})}
+def save(figure: Figure, folder: Path, name: str, kinds: tuple[str, ...] = KINDS) -> tuple[list[Path], bytes]:
+    """Write `name`.png and `name`.svg, or one of them, without dates; returns the files and the SVG if it was made."""
+    contents = {kind: encode(figure, kind) for kind in kinds}
     paths = []
     for kind, content in contents.items():
         paths.append(folder / f"{name}.{kind}")
         with atomic(paths[-1]) as file:
             file.write(content)
-    return paths, contents["svg"]
+    return paths, contents.get("svg", b"")
 
 
-def encode(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
+def encode(figure: Figure, kind: str) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, metadata=metadata, facecolor="white")
+    figure.savefig(buffer, format=kind, metadata=UNDATED[kind], facecolor="white")
     return buffer.getvalue()

@@ -14,6 +14,7 @@ from coworld_bench.reporting import FORMATS
 from coworld_bench.reporting.details import diagnostics_table, provenance_table
 from coworld_bench.reporting.html import html
 from coworld_bench.reporting.layout import Page, Part, csv_text, markdown, plain
+from coworld_bench.reporting.method_pages import fill_pages, find_pages
 from coworld_bench.reporting.published import published_table
 from coworld_bench.reporting.selection import Selection, presets_with_results, select
 from coworld_bench.reporting.side_by_side import side_by_side, with_published
@@ -32,6 +33,8 @@ def write_report(
     heatmap: bool,
     formats: Iterable[str],
     options: Mapping[str, str] | None,
+    highlight: Iterable[str] = (),
+    pages: Path | str | None = None,
 ) -> list[Path]:
     """See `coworld_bench.reporting.report`. Without plans, every shipped plan that has results."""
     kinds = check_formats(formats)
@@ -41,11 +44,13 @@ def write_report(
     wanted = [(plan, name) for plan in chosen or every_plan(store) for name in presets_of(store, plan, preset)]
     if not wanted:
         raise UsageError(f"{store.folder} holds no run of any plan; `coworld-bench run {list_plans()[0]}` makes some")
+    selections = [select(store, plan, name, options) for plan, name in wanted]
+    lit = check_highlight(selections, highlight)
+    found = find_pages(Path(pages)) if pages is not None else {}
     paths: list[Path] = []
-    for plan, name in wanted:
-        selection = select(store, plan, name, options)
-        paths += write_one(selection, folder / f"{plan.name}-{name}", kinds, heatmap, options)
-    return paths
+    for selection in selections:
+        paths += write_one(selection, folder / f"{selection.plan.name}-{selection.preset}", kinds, heatmap, lit, options)
+    return paths + (fill_pages(selections, found) if found else [])
 
 
 def as_plan(plan: str | Plan) -> Plan:
@@ -58,6 +63,19 @@ def check_formats(formats: Iterable[str]) -> tuple[str, ...]:
         if kind not in FORMATS:
             raise unknown("report format", kind, FORMATS)
     return kinds
+
+
+def check_highlight(selections: list[Selection], methods: Iterable[str]) -> tuple[str, ...]:
+    """The methods to draw alone; each must be a row of one of the selections that has results."""
+    asked = tuple(dict.fromkeys(methods))
+    rows = {row for selection in selections for row in selection.methods}
+    finished = {row for selection in selections for (row, _), found in selection.measurements.items() if len(found.runs)}
+    for method in asked:
+        if method not in rows:
+            raise unknown("method in these plans", method, rows)
+        if method not in finished:
+            raise UsageError(f"{selections[0].store.folder} holds no finished run of {method} in these plans")
+    return asked
 
 
 def every_plan(store: Store) -> list[Plan]:
@@ -81,11 +99,16 @@ def presets_of(store: Store, plan: Plan, preset: str | None) -> list[str]:
 
 
 def write_one(
-    selection: Selection, folder: Path, kinds: tuple[str, ...], heatmap: bool, options: Mapping[str, str] | None
+    selection: Selection,
+    folder: Path,
+    kinds: tuple[str, ...],
+    heatmap: bool,
+    lit: tuple[str, ...],
+    options: Mapping[str, str] | None,
 ) -> list[Path]:
     """The report of one plan under one preset; returns its files."""
     stem = folder.name
-    pictures, paths = draw_pictures(selection, folder, stem, kinds, heatmap, options)
+    pictures, paths = draw_pictures(selection, folder, stem, kinds, heatmap, lit, options)
     page = compose(selection, pictures)
     if "md" in kinds:
         paths.append(write(folder / f"{stem}.md", markdown(page)))
@@ -102,10 +125,11 @@ def draw_pictures(
     stem: str,
     kinds: tuple[str, ...],
     with_heatmap: bool,
+    lit: tuple[str, ...],
     options: Mapping[str, str] | None,
 ) -> tuple[list[Part], list[Path]]:
     """The figures, written; matplotlib is loaded here and not before."""
-    from coworld_bench.reporting.curves import curves
+    from coworld_bench.reporting.curves import curves, highlight
     from coworld_bench.reporting.heatmap import heatmap
 
     pictures: list[Part] = []
@@ -119,7 +143,16 @@ def draw_pictures(
     if set(kinds) & {"md", "html"} and (drawn_curves := curves(selection, folder, f"{stem}-curves")):
         pictures.append(drawn_curves[0])
         paths += drawn_curves[1]
+    for method in lit:
+        if drawn_curves := highlight(selection, (method,), folder, f"{stem}-curves-{file_name(method)}"):
+            pictures.append(drawn_curves[0])
+            paths += drawn_curves[1]
     return pictures, paths
+
+
+def file_name(method: str) -> str:
+    """A row's name as part of a file's: `coworld-without_max`."""
+    return method.replace(":", "-").replace("/", "-")
 
 
 def compose(selection: Selection, pictures: list[Part]) -> Page:

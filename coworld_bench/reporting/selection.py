@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,13 @@ class Selection:
     def methods(self) -> tuple[str, ...]:
         """Those of the plan, then others that were run on its cells."""
         return tuple(self.labels)
+
+    def only(self, methods: Iterable[str]) -> Selection:
+        """The same without the other rows, in the order of this one."""
+        wanted = set(methods)
+        labels = {method: label for method, label in self.labels.items() if method in wanted}
+        kept = {(method, cell): found for (method, cell), found in self.measurements.items() if method in labels}
+        return replace(self, measurements=kept, labels=labels)
 
     @property
     def finished(self) -> pd.DataFrame:

@@ -16,12 +16,15 @@ SINGLE_SOURCE = "CoWorld (Best-Source)"  # how table 2 calls the row of our `cow
 
 
 def side_by_side(selection: Selection) -> Table | None:
-    """A row per method and cell with the measured and the published number; None for a plan the paper does not have."""
+    """A row per method and cell that was begun, with the measured and the published number; None for a plan the paper does
+    not have."""
     rows = published_rows(selection)
     if rows is None:
         return None
     body = []
     for (method, cell), found in selection.measurements.items():
+        if not found.started:
+            continue
         label = selection.labels[method]
         body.append((label, cell.code, cell_text(found), format_published(published_for(rows, label, cell))))
     columns = ("method", "cell", f"measured, preset {selection.preset}", SOURCE)
