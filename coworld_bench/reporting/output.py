@@ -11,6 +11,7 @@ from coworld_bench.errors import UsageError, unknown
 from coworld_bench.files import write_text
 from coworld_bench.plans import Plan, list_plans, load_plan
 from coworld_bench.reporting import FORMATS
+from coworld_bench.reporting.choices import choices_table
 from coworld_bench.reporting.details import diagnostics_table, provenance_table
 from coworld_bench.reporting.html import html
 from coworld_bench.reporting.layout import Page, Part, csv_text, markdown, plain
@@ -20,9 +21,10 @@ from coworld_bench.reporting.selection import Selection, presets_with_results, s
 from coworld_bench.reporting.side_by_side import side_by_side, with_published
 from coworld_bench.reporting.store import Store, read_store
 from coworld_bench.reporting.tables import measured_table, seeds_table, tidy
+from coworld_bench.reporting.times import times_table
 from coworld_bench.reporting.words import caveats
 
-INTERNAL = "error", "options", "settings", "source_options", "variant"  # columns that only select
+INTERNAL = "chosen", "error", "options", "settings", "source_options", "variant"  # columns that only select
 
 
 def write_report(
@@ -159,7 +161,8 @@ def compose(selection: Selection, pictures: list[Part]) -> Page:
     """The page of one plan under one preset, in the order it is read."""
     parts: list[Part | None] = [measured_table(selection), caveats(selection), *pictures]
     parts += [side_by_side(selection), published_table(selection.plan)]
-    parts += [seeds_table(selection), diagnostics_table(selection), provenance_table(selection)]
+    parts += [seeds_table(selection), choices_table(selection), times_table(selection)]
+    parts += [diagnostics_table(selection), provenance_table(selection)]
     lead = (
         "Returns per episode, measured by this project. Numbers that the paper printed stand in columns of their own. "
         f"Dataset quality: {selection.plan.quality}."

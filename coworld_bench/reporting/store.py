@@ -28,7 +28,7 @@ RUN_COLUMNS = [
     "settings", "env", "source_options", "variant", "score", "sd_checkpoints", "checkpoints", "episodes", "rule", "success",
     "dataset", "fingerprint", "dataset_mean", "dataset_sd", "dataset_episodes", "dataset_fired",
     "value_predicted", "value_realised", "value_miss", "source_value", "constraint_active", "alignment_loss",
-    "updates", "device", "commit", "wall_s", "finished_at", "error",
+    "updates", "device", "commit", "wall_s", "cpu_s", "training_s", "episode_s", "finished_at", "chosen", "error",
 ]  # fmt: skip
 CURVE_COLUMNS = ["run", "updates", "return", "episodes"]
 
@@ -178,9 +178,29 @@ def finished_columns(result: dict[str, Any]) -> dict[str, Any]:
         "updates": result["evaluations"][-1]["updates"],
         "device": result.get("device", ""),
         "commit": short_commit(result.get("commit")),
-        "wall_s": result.get("time", {}).get("wall_s"),
+        **time_columns(result),
         "finished_at": result.get("time", {}).get("finished", ""),
+        "chosen": choice_of(result),
     }
+
+
+def time_columns(result: dict[str, Any]) -> dict[str, Any]:
+    """Seconds: of the whole run, of its processors, of its training alone, and of an episode of its evaluations."""
+    time = result.get("time", {})
+    wall, judging = time.get("wall_s"), time.get("evaluation_s")
+    if wall is None or judging is None:
+        return {"wall_s": wall, "cpu_s": time.get("cpu_s")}
+    episodes = sum(len(evaluation["episodes"]) for evaluation in result["evaluations"])
+    return {"wall_s": wall, "cpu_s": time.get("cpu_s"), "training_s": wall - judging, "episode_s": judging / episodes}
+
+
+def choice_of(result: dict[str, Any]) -> dict[str, Any] | None:
+    """What a method with many sources tells of them: which was nearest how often, and the entropy of each."""
+    told = result.get("method_report", {})
+    if "chosen" not in told:
+        return None
+    entropy = {name: result.get("diagnostics", {}).get(f"entropy/{name}") for name in told["sources"]}
+    return {"share": told["share"], "entropy": entropy}
 
 
 def late_columns(result: dict[str, Any]) -> dict[str, Any]:
