@@ -26,7 +26,7 @@ quickstart: install
 	$(BIN)/coworld-bench report quickstart --preset $(PRESET) --heatmap
 
 test: install-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not slow and not gpu" $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow and not gpu" $(PYTEST)
 
 check: install-dev
 	$(BIN)/ruff check .

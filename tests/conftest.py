@@ -18,8 +18,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's backgroun
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What one process does alone because it shares much comes first, so that no other waits for it at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    """A file is one process's work, and the one that takes longest comes first, so that nobody waits for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_plans.py")
 
 
 @pytest.fixture

@@ -59,7 +59,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("plans")
 
 
-@pytest.mark.xdist_group("plans")
 @pytest.mark.parametrize("name", SMOKE)
 def test_a_plan_runs_to_the_end(name: str, shared: Path) -> None:
     targets, cells = SMOKE[name]
