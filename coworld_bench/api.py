@@ -47,11 +47,11 @@ def train(
     sources = (source,) if isinstance(source, str) else tuple(source or ())
     asked, of_source = dict(options or {}), dict(source_options or {})
     spec = RunSpec(method, target, sources, seed, preset, quality, asked, source_options=of_source)
+    spec.plan().settings.check()
     resolved, home = spec.resolve(data_home(data)), data_home(data)
     store = runs_home(runs)
     if (store / resolved.id / "result.json").is_file() and not force:
         return read_json(store / resolved.id / "result.json")
-    resolved.planned.settings.check()
     for needed in resolved.planned.source_specs():
         with claimed(home, needed.folder(home).name):
             pretrain_source(needed, home, device, about_source(observe))

@@ -27,6 +27,13 @@ FILE = "sha256:"  # what stands in a result for a file begins so
 sha256_of = while_unchanged(sha256_file)
 
 
+def content_of(path: Path) -> str:
+    """What stands in a result for a file of the user's. Raises UsageError where there is none."""
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    return FILE + sha256_of(path)
+
+
 class Settings(BaseModel):
     """A frozen group of settings; no number of it is infinite or not a number.
 
@@ -44,7 +51,7 @@ class Settings(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The settings that name a run."""
         usual = {name for name in self.later if getattr(self, name) == type(self).model_fields[name].default}
-        content = {name: FILE + sha256_of(path) for name, path in self.given_files().items()}
+        content = {name: content_of(path) for name, path in self.given_files().items()}
         return {name: value for name, value in (self.to_dict() | content).items() if name not in usual}
 
     def given_files(self) -> dict[str, Path]:

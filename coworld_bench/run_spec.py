@@ -12,7 +12,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from coworld_bench.config import Config, Settings, flat, need_pictures, override, read_value, resolve, sha256_of, usual_env
+from coworld_bench.config import (
+    FILE,
+    Config,
+    Settings,
+    content_of,
+    flat,
+    need_pictures,
+    override,
+    read_value,
+    resolve,
+    usual_env,
+)
 from coworld_bench.data.dataset import Dataset, dataset_id, open_dataset
 from coworld_bench.envs import check_task, domain_of
 from coworld_bench.errors import UsageError
@@ -127,7 +138,7 @@ class PlannedRun:
         origin = f" from {', '.join(self.sources)}" if self.sources else ""
         source_options = spec.source_options if self.sources else {}
         files = {f"{self.method.family}.{name}": path for name, path in self.settings.given_files().items()}
-        told = dict(self.changes) | {key: sha256_of(path)[:8] for key, path in files.items()}
+        told = dict(self.changes) | {key: content_of(path)[: len(FILE) + 8] for key, path in files.items()}
         details = [f"{key}={value}" for key, value in told.items() if key not in said or said[key] != spec.options[key]]
         details += [f"{key}={value}" for key, value in spec.target_options.items()]
         details += [f"source {key}={value}" for key, value in source_options.items()]

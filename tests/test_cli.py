@@ -50,6 +50,7 @@ WRONG = [
     ("train r3m --target toy/point", USAGE, "github.com/facebookresearch/r3m"),
     ("train r3m --target toy/point --weights nowhere.pt", USAGE, "there is no file /"),
     ("train offline_dv2 --target toy/point --weights nowhere.pt", USAGE, "--weights is for method r3m"),
+    ("run table11 --methods r3m --weights nowhere.pt --dry-run", USAGE, "there is no file /"),
     ("run quickstart --weights nowhere.pt", USAGE, "of method r3m, which takes no part"),
     ("train offline_dv2 --target toy/point --preset smoke", DATASET, "coworld-bench collect toy/point"),
     ("evaluate coworld--nothing", USAGE, "no finished run 'coworld--nothing'"),

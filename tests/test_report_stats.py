@@ -83,6 +83,9 @@ def test_published_cells_join_on_target_and_source() -> None:
     assert published_cell(rows, "CoWorld (Best-Source)", plan.cells[2]) == (4521, 367)
     assert published_cell(rows, "CoWorld (Multi-Source)", plan.cells[2]) == (4507, 59)
     assert published_cell(rows, "CoWorld (Best-Source)", load_plan("quickstart").cells[0]) is None  # another source
+    cell = load_plan("table11").cells[0]
+    (mean, _) = published_cell(read_published("table11.csv"), "R3M (our data)", cell) or (0, 0)
+    assert mean == 311, "its source is no task"
 
 
 def test_the_published_table_keeps_every_method() -> None:

@@ -65,8 +65,10 @@ def averages(rows: pd.DataFrame) -> list[Average]:
 
 
 def published_cell(rows: pd.DataFrame, method: str, cell: Cell) -> tuple[float, float] | None:
-    """Mean and std that the paper prints for a method on a cell; multi-source rows fit every source."""
-    fits = (rows["method"] == method) & (rows["target"] == cell.target) & rows["source"].isin([cell.source, "multi"])
+    """Mean and std that the paper prints for a method on a cell; a source that is no task (several, videos of people) fits
+    every cell."""
+    fits = (rows["source"] == cell.source) | ~rows["source"].str.contains("/", na=True)
+    fits &= (rows["method"] == method) & (rows["target"] == cell.target)
     found = rows[fits & (rows["metric"] == "episode_return")]
     return (float(found["mean"].iloc[0]), float(found["std"].iloc[0])) if len(found) else None
 

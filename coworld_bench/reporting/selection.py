@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from coworld_bench.config import FILE, PRESETS, Config, flat, read_value, resolve, sha256_of, world_model
+from coworld_bench.config import FILE, PRESETS, Config, content_of, flat, read_value, resolve, world_model
 from coworld_bench.errors import unknown
 from coworld_bench.plans import Arm, Cell, Plan
 from coworld_bench.reporting.published import LABELS
@@ -221,8 +221,8 @@ def has_settings(row: Any, wanted: Mapping[str, str]) -> bool:
 
 def fits(recorded: Any, wanted: Any) -> bool:
     """Whether a recorded setting is the wanted one; of a file its content is recorded."""
-    if is_file(recorded) and Path(str(wanted)).expanduser().is_file():
-        return bool(recorded == FILE + sha256_of(Path(wanted).expanduser()))
+    if is_file(recorded) and (path := Path(str(wanted)).expanduser()).is_file():
+        return bool(recorded == content_of(path))
     return bool(recorded == wanted)
 
 
