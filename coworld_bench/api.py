@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from coworld_bench.bench.claims import claimed
-from coworld_bench.errors import UsageError, unknown
+from coworld_bench.errors import DatasetError, UsageError, unknown
 from coworld_bench.files import read_json
 from coworld_bench.paths import data_home, runs_home
 from coworld_bench.reevaluation import evaluate_run
-from coworld_bench.run_spec import RunSpec
+from coworld_bench.run_spec import ResolvedRun, RunSpec
 from coworld_bench.sources import pretrain_source
 from coworld_bench.training import train as train_run
 
@@ -47,8 +47,8 @@ def train(
     sources = (source,) if isinstance(source, str) else tuple(source or ())
     asked, of_source = dict(options or {}), dict(source_options or {})
     spec = RunSpec(method, target, sources, seed, preset, quality, asked, source_options=of_source)
-    resolved, home = spec.resolve(data_home(data)), data_home(data)
-    store = runs_home(runs)
+    home, store = data_home(data), runs_home(runs)
+    resolved = with_dataset(spec, home)
     if (store / resolved.id / "result.json").is_file() and not force:
         return read_json(store / resolved.id / "result.json")
     resolved.planned.settings.check()
@@ -57,6 +57,15 @@ def train(
             pretrain_source(needed, home, device, about_source(observe))
     with claimed(store, resolved.id):
         return train_run(spec, data=home, runs=store, device=device, force=force, workers=workers, observe=observe)
+
+
+def with_dataset(spec: RunSpec, data: Path) -> ResolvedRun:
+    """The run with its dataset. Where that is missing, a setting that cannot be is told first."""
+    try:
+        return spec.resolve(data)
+    except DatasetError:
+        spec.plan().settings.check()
+        raise
 
 
 def about_source(observe: Observe | None) -> Observe | None:
