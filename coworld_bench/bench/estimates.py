@@ -14,8 +14,11 @@ from coworld_bench.files import read_json
 # Seconds on one of two shared CPU cores. A method that is not listed counts as `train`.
 SECONDS: dict[str, dict[str, float]] = {
     "smoke": {"collect": 15, "source": 15, "anchors": 15, "train": 15},
-    "quick": {"collect": 300, "source": 150, "anchors": 80, "train": 290, "dv2_finetune": 265, "coworld": 365, "r3m": 1300},
-}
+    "quick": {
+        "collect": 300, "source": 150, "anchors": 80, "train": 290, "dv2_finetune": 265, "coworld": 365, "bc": 145,
+        "drq_bc": 190, "cql": 215, "curl": 275, "lompo": 250, "lompo_finetune": 345, "dv2_finetune_ewc": 265, "r3m": 1300,
+    },
+}  # fmt: skip
 
 
 def estimate_job(kind: str, preset: str) -> float | None:
