@@ -299,6 +299,9 @@ def _load(name: str) -> ModuleType:
     if path is not None:
         if not path.is_file():
             raise UsageError(f"there is no file {name}; give a shipped method ({', '.join(method_names())}) or a path")
+        from coworld_bench.envs.rendering import choose_backend
+
+        choose_backend()  # the file may import mujoco
         try:
             # with its content, which names its runs: a file that was edited is another module
             return _execute(path, f"{OWN_METHOD}{path.stem}_{digest_of([str(path), sha256_file(path)])[:8]}")

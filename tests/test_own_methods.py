@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,6 +187,19 @@ def test_options_of_two_own_methods_reach_their_own(tmp_path: Path, capsys: pyte
     assert main([*words, "little.lr=1"]) == 0
     assert "no setting 'rate'" in said_by(capsys, USAGE, *words, "little.rate=1")
     assert "no setting 'litle.lr'" in said_by(capsys, USAGE, *words, "litle.lr=1")
+
+
+def test_a_method_that_imports_mujoco_leaves_it_able_to_draw(tmp_path: Path) -> None:
+    """In a process of its own: how mujoco draws is decided when it is first imported."""
+    file = write(tmp_path, "import mujoco\n" + LITTLE)
+    code = f"""
+from coworld_bench import load_method, make_env
+load_method({str(file)!r})
+print(make_env("dmc/cheetah_run").reset(seed=0)[0]["image"].std() > 5)
+"""
+    clean = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
+    done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "True", done.stderr
 
 
 def test_metrics_may_be_numbers(homes: Path, capsys: pytest.CaptureFixture[str]) -> None:
