@@ -188,6 +188,11 @@ class FeaturePolicy:
         action = self.mean(seen if carry is None else torch.cat([seen, carry], 1)).clamp(-1, 1)
         return action.cpu().numpy(), carry
 
+    def embed(self, image: np.ndarray) -> np.ndarray:
+        """The features of pictures uint8 [N, S, S, 3]: float32 [N, F]."""
+        part = self.encoder.part
+        return np.concatenate([self.encoder(image[n : n + part]).cpu().numpy() for n in range(0, len(image), part)])
+
     def value(self, carry: Tensor | None) -> None:
         """There is no critic."""
         return None

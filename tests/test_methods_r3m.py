@@ -26,6 +26,7 @@ from coworld_bench.config import override, resolve
 from coworld_bench.data.dataset import open_dataset
 from coworld_bench.data.episode import Episode
 from coworld_bench.data.memory import EpisodeMemory, Memory
+from coworld_bench.domains import PICTURES
 from coworld_bench.envs.toy import Toy
 from coworld_bench.errors import USAGE, UsageError
 from coworld_bench.evaluation import evaluator, mean_return
@@ -321,6 +322,15 @@ def test_a_decision_is_what_was_seen_and_the_action_of_the_next_row(tmp_path: Pa
     assert learner.policy.encoder.shown == [7, 7, 6, 7, 2]
 
 
+def test_pictures_are_embedded_in_parts(tmp_path: Path) -> None:
+    """In their order, as the policy sees them; the evaluator maps them."""
+    policy = make(tmp_path, memory := numbered(15)).policy
+    policy.encoder = Counting()
+    embedded = policy.embed(memory.array("image"))
+    assert policy.encoder.shown == [7, 7, 1] and embedded.shape == (15, 2048)
+    np.testing.assert_array_equal(embedded[:, 0], np.arange(15))
+
+
 def test_the_loss_and_the_step_by_hand(tmp_path: Path) -> None:
     """An update against float64: normalisation, tanh, tanh, linear; the mean square; Adam's first step is its rate."""
     learner = make(tmp_path, batch_size="6")
@@ -475,6 +485,7 @@ def test_smoke_from_end_to_end(data: Path, tmp_path: Path) -> None:
     assert [point["updates"] for point in result["evaluations"]] == [0, 8]
     assert result["method_config"]["weights"] == "random"
     assert result["method_report"] == {"encoder": "ResNet-50 with weights drawn at random: not R3M"}
+    assert result["domains"]["pictures"]["data"] == PICTURES
     assert result["budget"]["behaviour_updates"] == 8 and result["score"]["checkpoints"] == 1
     again, two = (evaluate(result["run"], episodes=2, data=data, runs=tmp_path, workers=n) for n in (0, 2))
     assert again == two
