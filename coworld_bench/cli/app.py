@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import coworld_bench
-from coworld_bench.cli import anchors, bench, check, collect, doctor, evaluate, listing, report, run, train
+from coworld_bench.cli import anchors, bench, check, collect, data, doctor, evaluate, listing, report, run, train
 from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, USAGE, UserError, about_fault, about_file
 
 VERBS: dict[str, Callable[..., int | None]] = {
@@ -39,6 +39,7 @@ app = typer.Typer(
 )
 for name, verb in VERBS.items():
     app.command(name)(verb)
+app.add_typer(data.app, name="data", help="List, show, check, convert, cut and ship datasets.")
 
 
 def show_version(asked: bool) -> None:

@@ -11,9 +11,12 @@ import numpy as np
 
 from coworld_bench.data.chunks import ImageReader, read_array
 from coworld_bench.data.layout import STORE
+from coworld_bench.tasks import EnvSpec
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from coworld_bench.data.dataset import Dataset
 
 EPISODES, FRAMES, LABEL = 6, 8, 96  # rows and columns of the sheet; pixels for the text beside a row
 
@@ -106,3 +109,53 @@ def draw(strips: list[tuple[str, np.ndarray]]) -> Image:
         sheet.paste(Image.fromarray(strip), (LABEL, row * height))
         pen.text((4, row * height + 4), text, fill="black")
     return sheet
+
+
+def facts(dataset: Dataset) -> dict[str, Any]:
+    """What `data show` tells of a dataset, in the order it is told."""
+    card, quality, made = dataset.card, dataset.card.get("quality", {}), dataset.card.get("provenance", {})
+    usual = EnvSpec(card["task"]).to_dict()
+    seen = {"image": card["image"]} if card["image"] else {}
+    successes = int(dataset.successes.sum())
+    reference = quality.get("reference")
+    return {
+        "id": dataset.id,
+        "task": card["task"],
+        "environment": {name: value for name, value in card["env_spec"].items() if value != usual[name]},
+        "quality": quality.get("label"),
+        "preset": card.get("preset"),
+        "rule": quality.get("rule"),
+        "evidence": evidence(quality),
+        "rule met": quality.get("fired"),
+        "reference return": None if reference is None else {"value": reference, "how": quality.get("reference_how")},
+        "episodes": dataset.episodes,
+        "env steps": dataset.rows - dataset.episodes,
+        "return": card["returns"],
+        # the reference is 100; a random policy is not subtracted, which returns of at least 0 hardly need
+        "normalised score": None if not reference else round(100 * card["returns"]["mean"] / reference, 1),
+        "successes": successes if card["has_success"] else None,
+        "policies": card["policies"],
+        "policy": card.get("policy", {}),
+        "observation": seen | {"state": card["state_size"]},
+        "action": card["action_size"],
+        "seed": card.get("seed"),
+        "fingerprint": dataset.fingerprint,
+        "bytes": sum(path.stat().st_size for path in dataset.folder.rglob("*") if path.is_file()),
+        "versions": made.get("packages", {}),
+        "commit": (made.get("git") or {}).get("commit"),
+        "machine": made.get("machine", {}),
+        "renderer": made.get("gl"),
+        "licence": card["license"],
+        "folder": str(dataset.folder),
+    }
+
+
+def evidence(quality: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The evaluation that fired the rule, or the best one where none did."""
+    curve = quality.get("curve")
+    if not curve:
+        return None
+    point = curve[-1] if quality.get("fired") else max(curve, key=lambda point: point["mean"])
+    return {name: point[name] for name in ("env_steps", "updates", "mean", "returns")} | {
+        "threshold": quality.get("threshold"), "evaluations": len(curve)
+    }  # fmt: skip

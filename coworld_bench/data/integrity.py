@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from coworld_bench.data.build import fingerprint_of
-from coworld_bench.data.chunks import Damaged, read_array
+from coworld_bench.data.chunks import Damaged, ImageReader, open_shard, read_array
 from coworld_bench.data.dataset import Dataset, check_files, read_manifest
 from coworld_bench.data.layout import (
     EPISODE_TYPES,
@@ -21,17 +22,19 @@ from coworld_bench.data.layout import (
     IS_TERMINAL,
     MANIFEST,
     PADDING,
+    SHARD_ROWS,
     STORE,
     slots,
 )
+from coworld_bench.data.replaying import demands, replayed
 from coworld_bench.data.writer import content_digest
-from coworld_bench.errors import DatasetError, UserError
+from coworld_bench.errors import DatasetError, NotUsable, UserError
 from coworld_bench.files import sha256_file
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check of one file; `detail` says what was wrong."""
+    """One check of one file; `detail` says what was wrong, or what was found."""
 
     file: str
     check: str
@@ -62,28 +65,50 @@ class Report:
             )
 
 
-def verify(folder: Path | str, full: bool = True) -> Report:
-    """Check a dataset. Quick: the manifest and the sizes of all files. Full: also every file's SHA-256, every chunk's
-    CRC32C, every episode's digest, and flags, lengths, returns and successes worked out again."""
+def verify(folder: Path | str, full: bool = True, replay: int = 0) -> Report:
+    """Check a dataset. Quick: the manifest, the sizes of all files, and the index of every shard of pictures. Full: also
+    every file's SHA-256, every chunk's CRC32C, every episode's digest, and flags, lengths, returns and successes worked
+    out again. `replay`: so many episodes are played again from their seeds, and compared.
+
+    Raises NotUsable where a replay lacks its simulator or OpenGL; all other faults are in the report."""
     folder = Path(folder)
     checks = [attempt(MANIFEST, "sha256", lambda: read_manifest(folder))]
     if checks[0].ok:
         manifest = read_manifest(folder)
         checks.append(attempt(STORE, "sizes", lambda: check_files(folder, manifest)))
+        if manifest["card"]["image"]:
+            checks.append(attempt(f"{STORE}/frames/image", "shard indices", lambda: open_shards(folder)))
         if full:
             checks += check_content(folder, manifest)
+    if replay and all(check.ok for check in checks):
+        checks += check_replay(Dataset(folder), replay)
     return Report(folder, tuple(checks))
 
 
+def open_shards(folder: Path) -> None:
+    """Raises Damaged for a shard whose index does not fit its checksum."""
+    reader = ImageReader(folder / STORE / "frames/image")
+    for number in range(math.ceil(reader.header.shape[0] / SHARD_ROWS)):
+        open_shard(reader.folder, len(reader.header.shape), number)
+
+
+def check_replay(dataset: Dataset, count: int) -> list[Check]:
+    """A check per episode that was played again; its detail says how far the two are apart."""
+    asked, found = demands(dataset), replayed(dataset, count)
+    return [attempt(f"episode {each.episode}", "replay", partial(asked.check, each)) for each in found]
+
+
 def attempt(file: str, check: str, action: Callable[[], Any]) -> Check:
-    """The outcome of `action`, which raises when the check fails."""
+    """The outcome of `action`, which raises when the check fails and may say what it found."""
     try:
-        action()
+        found = action()
+    except NotUsable:
+        raise
     except Damaged as error:
         return Check(str(error.path), error.check, False, error.detail)
     except (UserError, OSError, ValueError, KeyError, IndexError, AssertionError) as error:
         return Check(file, check, False, f"{type(error).__name__}: {error}")
-    return Check(file, check, True)
+    return Check(file, check, True, found if isinstance(found, str) else "")
 
 
 def check_content(folder: Path, manifest: dict[str, Any]) -> list[Check]:
