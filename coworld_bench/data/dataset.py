@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from coworld_bench.data.budget import BUDGET
 from coworld_bench.data.chunks import Damaged, ImageReader, read_array, read_bytes
 from coworld_bench.data.episode import Episode
 from coworld_bench.data.layout import (
@@ -28,7 +29,7 @@ from coworld_bench.data.layout import (
 )
 from coworld_bench.data.memory import EpisodeMemory, Memory
 from coworld_bench.data.packed import PackedMemory
-from coworld_bench.devices import free_memory
+from coworld_bench.data.shared import SHM, MappedMemory, share, shared_file
 from coworld_bench.errors import DatasetError, unknown
 from coworld_bench.files import digest_of, sha256_file
 from coworld_bench.paths import data_home
@@ -36,8 +37,8 @@ from coworld_bench.tasks import PAPER_TASKS, Domain, EnvSpec
 
 __all__ = ["Dataset", "dataset_folder", "dataset_id", "list_datasets", "open_dataset"]
 VERIFY = ("first", "full")
-MEMORY = ("auto", "ram", "packed")
-SHARE = 0.5  # of the free memory that a dataset may take
+Backend = Literal["ram", "packed", "shared"]
+MEMORY = ("auto", *get_args(Backend))
 
 
 def open_dataset(name: str | Path, data: Path | str | None = None, verify: Literal["first", "full"] = "first") -> Dataset:
@@ -179,20 +180,40 @@ class Dataset:
         pixels = math.prod(self.card["image"]) if self.card["image"] else 0
         return self.rows * (pixels + 4 * (self.card["state_size"] + self.card["action_size"] + 1))
 
-    def load(self, memory: Literal["auto", "ram", "packed"] = "auto") -> Memory:
-        """All episodes, for drawing batches from; batches are the same to the last bit either way.
+    def load(self, memory: Literal["auto"] | Backend = "auto") -> Memory:
+        """All episodes, for drawing batches from; batches are the same to the last bit whichever way.
 
         `ram` decodes them now and compares every episode with its checksum. `packed` leaves pictures compressed on disk:
-        a batch decodes the chunks that it touches, each compared with its checksum. `auto` is `ram` where the decoded
-        rows fit half of the free memory. Raises DatasetError for what is damaged."""
+        a batch decodes the chunks that it touches, each compared with its checksum. `shared` maps one file of decoded
+        pictures, which all processes of the host have in common and the first of them makes (see `shared.py`).
+
+        `auto` is `shared` where that file is there already, for it costs nothing more; else `ram` where the decoded rows
+        fit what is left of the process's budget (see `budget.py`), else `packed`. It never makes the file: that stays
+        behind, so it is made where it is asked for.
+
+        Raises DatasetError for what is damaged, NotUsable where shared pictures cannot be kept."""
         if memory not in MEMORY:
             raise unknown("memory", memory, MEMORY)
-        if memory == "auto":
-            memory = "ram" if self.decoded_bytes <= SHARE * free_memory() else "packed"
         reader = self._image_reader()
+        if memory == "auto":
+            memory = self._backend()
         if memory == "ram" or reader is None:
-            return EpisodeMemory(reserve=self.rows).extend(self)
-        return PackedMemory(reader, self._table["start"], self.lengths, self._columns("state", "action", "reward"))
+            loaded: Memory = EpisodeMemory(reserve=self.rows).extend(self)
+            BUDGET.hold(loaded, self.decoded_bytes)
+            return loaded
+        columns = self._columns("state", "action", "reward")
+        if memory == "packed":
+            return PackedMemory(reader, self._table["start"], self.lengths, columns)
+        path, pictures = share(self, BUDGET.left)
+        mapped = MappedMemory(path, pictures, self._table["start"], self.lengths, columns)
+        BUDGET.hold(mapped, pictures.nbytes if path.is_relative_to(SHM) else 0)  # files elsewhere can leave memory
+        return mapped
+
+    def _backend(self) -> Backend:
+        """What `auto` is."""
+        if self.card["image"] and shared_file(self) is not None:
+            return "shared"
+        return "ram" if self.decoded_bytes <= BUDGET.left else "packed"
 
     @cached_property
     def _frames(self) -> dict[str, np.ndarray]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,9 +28,8 @@ class Batch:
     is_first: np.ndarray  # bool [B, L]
 
 
-class Memory(ABC):
-    """Episodes back to back, and windows drawn from them. Where the pictures lie is for the subclass to say; all else is in
-    arrays."""
+class Memory:
+    """Episodes back to back, and windows drawn from them; all is in arrays, but a subclass may keep pictures elsewhere."""
 
     packed = False  # whether pictures are decoded as they are drawn, so that there is no array of them
 
@@ -96,9 +94,9 @@ class Memory(ABC):
         pad(batch, lead - before)
         return batch
 
-    @abstractmethod
     def _pictures(self, rows: np.ndarray) -> np.ndarray | None:
         """The pictures of `rows`, int64 [B, L], each line of which is a window: uint8 [B, L, H, W, 3]."""
+        return take(self._arrays["image"], rows) if "image" in self._arrays else None
 
     def _enter(self, rows: int, ret: float) -> None:
         """Count an episode whose rows lie behind all others."""
@@ -130,9 +128,6 @@ class EpisodeMemory(Memory):
             self.append(episode)
         return self
 
-    def _pictures(self, rows: np.ndarray) -> np.ndarray | None:
-        return take(self._arrays["image"], rows) if "image" in self._arrays else None
-
     def _make_room(self, given: dict[str, np.ndarray], rows: int) -> None:
         if not self._arrays:
             capacity = max(self._reserve, rows)
@@ -145,6 +140,19 @@ class EpisodeMemory(Memory):
                 grown = np.empty((capacity, *array.shape[1:]), array.dtype)
                 grown[: self.rows] = array[: self.rows]
                 self._arrays[name] = grown
+
+
+class StoredMemory(Memory):
+    """The episodes of a dataset on disk, with columns read whole; where the pictures lie is for the subclass to say."""
+
+    def __init__(self, starts: np.ndarray, lengths: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+        """`columns` are state, action and reward by rows on disk, where episodes begin at `starts` with padding between."""
+        super().__init__()
+        spans = zip(starts, lengths, strict=True)
+        self._on_disk = np.concatenate([np.arange(start, start + rows) for start, rows in spans])  # by row
+        self._arrays = {name: array[self._on_disk] for name, array in columns.items()}
+        for rows in lengths.tolist():
+            self._enter(rows, float(self._arrays["reward"][self.rows : self.rows + rows].sum(dtype=np.float64)))
 
 
 def pad(batch: Batch, missing: np.ndarray) -> None:
