@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ from coworld_bench.data import dataset as reading
 from coworld_bench.data import shared
 from coworld_bench.data.budget import BUDGET, Budget
 from coworld_bench.data.build import build
+from coworld_bench.data.chunks import Shard
 from coworld_bench.data.dataset import Dataset, open_dataset
 from coworld_bench.data.lock import WriterLock
 from coworld_bench.data.memory import Batch, BatchStream, EpisodeMemory
 from coworld_bench.data.packed import PackedMemory
 from coworld_bench.data.shared import HEADER, MappedMemory, shared_file
+from coworld_bench.data.windows import Windows
 from coworld_bench.errors import NotUsable, UsageError
 
 MIB = 2**20
@@ -209,3 +212,100 @@ def test_processes_of_one_plan_part_the_share(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_process_has_one_budget() -> None:
     assert reading.BUDGET is BUDGET and BUDGET.left > MIB
+
+
+# Where windows lie
+
+
+def counts(mode: Windows, lengths: list[int], length: int, draws: int) -> Counter[tuple[int, ...]]:
+    """How often each window was drawn, by its rows, in batches of 50."""
+    memory = EpisodeMemory().extend(played(number, rows - 1) for number, rows in enumerate(lengths))
+    batches = BatchStream(memory, 0, 50, length, windows=mode)
+    return Counter(tuple(rows) for k in range(draws // 50) for rows in batches.rows(k).tolist())
+
+
+def distribution(mode: str, lengths: list[int], length: int) -> dict[tuple[int, ...], float]:
+    """What `windows.py` says, worked out window by window; lengths that are too short are none of the first three."""
+    found: dict[tuple[int, ...], float] = {}
+    firsts = np.cumsum([0, *lengths]).tolist()
+    if mode == "across":
+        episodes = [tuple(range(first, first + rows)) for first, rows in zip(firsts, lengths, strict=False)]
+
+        def go_on(window: tuple[int, ...], chance: float) -> None:
+            if len(window) >= length:
+                found[window[:length]] = found.get(window[:length], 0) + chance
+            else:
+                for episode in episodes:
+                    go_on(window + episode, chance / len(episodes))
+
+        for episode in episodes:
+            for offset in range(len(episode)):
+                go_on(episode[offset:], 1 / firsts[-1])
+        return found
+    eligible = [(first, rows) for first, rows in zip(firsts, lengths, strict=False) if rows >= length]
+    for first, rows in eligible:
+        last = rows - length
+        chances = {
+            "inside": {start: 1 / (last + 1) for start in range(last + 1)},
+            "oversample_ends": {start: (1 if start < last else length + 1) / (rows + 1) for start in range(last + 1)},
+            "aligned": {start: 1 / (last // 16 + 1) for start in range(0, last + 1, 16)},
+        }[mode]
+        for start, chance in chances.items():
+            found[tuple(range(first + start, first + start + length))] = chance / len(eligible)
+    return found
+
+
+@pytest.mark.parametrize("mode", ["inside", "oversample_ends", "aligned", "across"])
+@pytest.mark.parametrize(("lengths", "length"), [([5, 3, 9], 4), ([2, 3], 5), ([40, 17, 33], 2)])
+def test_windows_are_as_frequent_as_their_mode_says(mode: Windows, lengths: list[int], length: int) -> None:
+    expected = distribution(mode, lengths, length)
+    if not expected:
+        with pytest.raises(UsageError, match="does not fit the longest episode, which has 3 rows"):
+            counts(mode, lengths, length, 50)
+        return
+    assert sum(expected.values()) == pytest.approx(1)
+    draws = 20_000
+    found = counts(mode, lengths, length, draws)
+    assert set(found) <= set(expected)
+    chi2 = sum((found[window] - draws * chance) ** 2 / (draws * chance) for window, chance in expected.items())
+    freedom = len(expected) - 1
+    assert chi2 < freedom + 5 * np.sqrt(2 * freedom) + 1e-9, (chi2, freedom)
+
+
+def test_the_default_mode_draws_what_it_always_drew() -> None:
+    """Rows written down before there were other modes; stored results rest on them."""
+    memory = EpisodeMemory().extend(played(number, rows) for number, rows in enumerate([14, 15, 16, 40]))
+    assert BatchStream(memory, 3, 4, 6).rows(7)[:, 0].tolist() == [58, 6, 38, 75]
+    rows = BatchStream(memory, 3, 4, 6, lead=2).rows(1)
+    assert rows[:, 2].tolist() == [32, 23, 41, 42] and rows[0].tolist() == [31, 31, 32, 33, 34, 35, 36, 37]
+
+
+def test_across_marks_every_beginning_and_reads_the_same_everywhere(folder: Path, cache: Path) -> None:
+    dataset = open_dataset(folder)
+    memories = [dataset.load(kind) for kind in ("ram", "packed", "shared")]
+    streams = [BatchStream(memory, 1, 8, 60, windows="across") for memory in memories]
+    for k in range(12):
+        batch, *others = (stream.at(k) for stream in streams)
+        for other in others:
+            assert_same(other, batch)
+        number, row = batch.state[..., 0], batch.state[..., 1]
+        np.testing.assert_array_equal(batch.is_first, row == 0)
+        goes_on = (np.diff(number, axis=1) == 0) & (np.diff(row, axis=1) == 1)
+        np.testing.assert_array_equal(goes_on, ~batch.is_first[:, 1:])
+        assert not batch.action[batch.is_first].any()
+
+
+def test_aligned_windows_decode_only_what_they_take(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, decoded = open_dataset(folder).load("packed"), []
+    each = Shard.decode
+    monkeypatch.setattr(Shard, "decode", lambda self, chunk, rows: decoded.append(chunk) or each(self, chunk, rows))
+    BatchStream(memory, 0, 10, 16, windows="aligned").at(0)
+    assert len(decoded) == 10
+    BatchStream(memory, 0, 10, 16, windows="inside").at(0)
+    assert len(decoded) > 10 + 12
+
+
+def test_an_unknown_mode_is_a_sentence() -> None:
+    memory = EpisodeMemory().extend([played(0, 20)])
+    with pytest.raises(UsageError, match=r"no window mode .*'insde'; did you mean inside"):
+        BatchStream(memory, 0, 2, 3, windows="insde").next()  # type: ignore[arg-type]

@@ -39,4 +39,4 @@ class PackedMemory(StoredMemory):
         return super().array(name)
 
     def _pictures(self, rows: np.ndarray) -> np.ndarray:
-        return self._reader.windows(self._on_disk[rows[:, 0]].tolist(), rows.shape[1])
+        return self._reader.gather(self._on_disk[rows])
