@@ -11,6 +11,8 @@ import numpy as np
 
 from coworld_bench.data.chunks import ImageReader, read_array
 from coworld_bench.data.layout import STORE
+from coworld_bench.data.shared import shared_file
+from coworld_bench.data.subsets import named_rules
 from coworld_bench.tasks import EnvSpec
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ def facts(dataset: Dataset) -> dict[str, Any]:
     card, quality, made = dataset.card, dataset.card.get("quality", {}), dataset.card.get("provenance", {})
     usual = EnvSpec(card["task"]).to_dict()
     seen = {"image": card["image"]} if card["image"] else {}
-    successes = int(dataset.successes.sum())
+    successes, shared = int(dataset.successes.sum()), shared_file(dataset) if card["image"] else None
     reference = quality.get("reference")
     return {
         "id": dataset.id,
@@ -128,6 +130,8 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "evidence": evidence(quality),
         "rule met": quality.get("fired"),
         "reference return": None if reference is None else {"value": reference, "how": quality.get("reference_how")},
+        "part": card.get("subset"),
+        "subsets": named_rules(dataset),
         "episodes": dataset.episodes,
         "env steps": dataset.rows - dataset.episodes,
         "return": card["returns"],
@@ -147,6 +151,7 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "renderer": made.get("gl"),
         "licence": card["license"],
         "folder": str(dataset.folder),
+        "shared pictures": None if shared is None else str(shared),
     }
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import typer
 
-from coworld_bench.cli.data import listing, show, verify
+from coworld_bench.cli.data import listing, show, split, verify
 
 VERBS: dict[str, Callable[..., int | None]] = {
     "list": listing.list_,
     "show": show.show_,
+    "split": split.split_,
     "verify": verify.verify_,
 }
 
