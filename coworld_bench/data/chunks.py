@@ -116,7 +116,7 @@ class ImageReader:
         picture, flat = self.header.shape[1:], rows.ravel()
         decoded = np.empty((len(flat), *picture), np.uint8)
         whole = np.empty((CHUNK_ROWS, *picture), np.uint8)
-        cuts = [0, *(np.flatnonzero(np.diff(flat) != 1) + 1).tolist(), len(flat)]
+        cuts = [0, *(np.flatnonzero(np.diff(flat) != 1) + 1).tolist(), len(flat)] if len(flat) else []
         for first, end in pairwise(cuts):
             self._fill(decoded[first:end], int(flat[first]), whole)
         return decoded.reshape(*rows.shape, *picture)

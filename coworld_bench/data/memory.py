@@ -60,6 +60,11 @@ class Memory:
         """Bytes of one decoded row; 0 before the first episode."""
         return sum(array[:1].nbytes for array in self._arrays.values())
 
+    @property
+    def picture(self) -> tuple[int, ...] | None:
+        """The shape of a picture; None where there are none."""
+        return self._arrays["image"].shape[1:] if "image" in self._arrays else None
+
     def array(self, name: str) -> np.ndarray:
         """All rows of `image`, `state`, `action` or `reward`, episode after episode; a view."""
         return self._arrays[name][: self.rows]

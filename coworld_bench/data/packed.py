@@ -27,7 +27,11 @@ class PackedMemory(StoredMemory):
 
     @property
     def row_bytes(self) -> int:
-        return super().row_bytes + int(np.prod(self._reader.header.shape[1:]))
+        return super().row_bytes + int(np.prod(self.picture))
+
+    @property
+    def picture(self) -> tuple[int, ...]:
+        return self._reader.header.shape[1:]
 
     def array(self, name: str) -> np.ndarray:
         """All rows of `state`, `action` or `reward`; a view. Raises UsageError for `image`."""
