@@ -211,11 +211,16 @@ class ResolvedRun:
 
     @property
     def id(self) -> str:
+        return f"{self.stem}--{digest_of(self.identity)[:10]}"
+
+    @property
+    def stem(self) -> str:
+        """The name without the digest."""
         spec, planned = self.planned.spec, self.planned
         names = [planned.method.name.replace(":", "-"), planned.env.task.replace("/", "-")]
         sources = [source.replace("/", "-") for source in planned.sources] or ["none"]
         origin = sources[0] if len(sources) == 1 else f"{len(sources)}-sources"
-        return "--".join([*names, origin, f"s{spec.seed}", digest_of(self.identity)[:10]])
+        return "--".join([*names, origin, f"s{spec.seed}"])
 
     @property
     def config(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -267,6 +268,39 @@ def test_runs_on_parts_are_runs_of_their_own(data: Path, tmp_path: Path) -> None
     )
     again = evaluate(tmp_path / half.id, episodes=1, data=data)
     assert again["run"] == half.id
+
+
+def test_a_run_refuses_to_go_on_with_other_episodes(data: Path, tmp_path: Path) -> None:
+    """Of those under one name: while it is unfinished, and when it is to be evaluated."""
+
+    class Stopped(Exception):
+        pass
+
+    def stop(_: dict[str, Any]) -> None:
+        raise Stopped
+
+    home, spec = tmp_path / "data", RunSpec("offline_dv2", "toy/point", preset="smoke")
+    shutil.copytree(data, home)
+    finished = train(spec, data=home, runs=tmp_path / "finished")
+    with pytest.raises(Stopped):
+        train(spec, data=home, runs=tmp_path / "runs", observe=stop)
+    dataset = open_dataset(ID, home)
+    episodes, described = list(dataset), dataset.card
+    shutil.rmtree(dataset.folder)
+    build(episodes[:-1], dataset.folder, described)
+    now = open_dataset(ID, home).fingerprint
+    with pytest.raises(
+        DatasetError, match=rf"was begun on .* {dataset.fingerprint[:10]}, which is {now[:10]} now; .*--force"
+    ):
+        train(spec, data=home, runs=tmp_path / "runs")
+    with pytest.raises(DatasetError, match=rf"learnt from .* {then}, which is {now[:10]} now"):
+        evaluate(finished["run"], episodes=1, runs=tmp_path / "finished", data=home)
+    with pytest.raises(Stopped):
+        train(replace(spec, seed=1), data=home, runs=tmp_path / "runs", observe=stop)  # another run
+    assert train(spec, data=home, runs=tmp_path / "runs", force=True)["dataset"]["fingerprint"] == now
+    shutil.rmtree(dataset.folder)
+    build(episodes, dataset.folder, described)
+    assert train(spec, data=home, runs=tmp_path / "runs")["evaluations"] == finished["evaluations"]
 
 
 def test_a_plan_collects_the_whole_dataset_once(data: Path, tmp_path: Path) -> None:
