@@ -61,14 +61,14 @@ def train(
 
 def refuse_other_data(resolved: ResolvedRun, folder: Path) -> None:
     """Raises DatasetError where this run was begun beside `folder` with other episodes under the same dataset's name."""
-    mine = json.loads(json.dumps(resolved.config))
+    mine, name = json.loads(json.dumps(resolved.config)), resolved.dataset.id
     for path in folder.parent.glob(f"{resolved.stem}--*/config.json"):
         if (path.parent / "result.json").is_file() or not (path.parent / "checkpoints" / "last.pt").is_file():
             continue
         stored = read_json(path)
         if stored["dataset"] != mine["dataset"] and stored | {"dataset": mine["dataset"], "run": mine["run"]} == mine:
             raise DatasetError(
-                f"run {path.parent.name} was begun on {resolved.dataset.id} with fingerprint {stored['dataset'][:10]}, which "
+                f"run {path.parent.name} was begun on {name} with fingerprint {stored['dataset'][:10]}, which "
                 f"is {mine['dataset'][:10]} now; put the episodes back to go on, or give --force to begin anew with these"
             )
 

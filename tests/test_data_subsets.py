@@ -289,9 +289,8 @@ def test_a_run_refuses_to_go_on_with_other_episodes(data: Path, tmp_path: Path) 
     shutil.rmtree(dataset.folder)
     build(episodes[:-1], dataset.folder, described)
     now = open_dataset(ID, home).fingerprint
-    with pytest.raises(
-        DatasetError, match=rf"was begun on .* {dataset.fingerprint[:10]}, which is {now[:10]} now; .*--force"
-    ):
+    then = dataset.fingerprint[:10]
+    with pytest.raises(DatasetError, match=rf"was begun on .* {then}, which is {now[:10]} now; .*--force"):
         train(spec, data=home, runs=tmp_path / "runs")
     with pytest.raises(DatasetError, match=rf"learnt from .* {then}, which is {now[:10]} now"):
         evaluate(finished["run"], episodes=1, runs=tmp_path / "finished", data=home)
