@@ -31,8 +31,7 @@ def build(episodes: Iterable[Episode], folder: Path, card: Mapping[str, Any], fo
     Raises UserError for a dataset that is complete already (unless `force`), a folder of something else, no episodes,
     or another writer."""
     folder, card = Path(folder), plain(card)
-    lock = WriterLock(folder)
-    try:
+    with WriterLock(folder):
         refuse(folder, force)
         episodes = iter(episodes)
         first = next(episodes, None)
@@ -40,8 +39,6 @@ def build(episodes: Iterable[Episode], folder: Path, card: Mapping[str, Any], fo
             raise UserError(f"a dataset needs at least one episode; {folder} was given none")
         clear(folder)
         write(chain([first], episodes), folder, card)
-    finally:
-        lock.release()
     return folder
 
 

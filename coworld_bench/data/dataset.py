@@ -249,7 +249,8 @@ def list_datasets(data: Path | str | None = None) -> list[dict[str, Any]]:
     that is unfinished or damaged (its other values are then None)."""
     home = data_home(data)
     folders = {path.parent for name in (MANIFEST, STORE) for path in home.glob(f"*/*/*-v*/{name}")}
-    return [summary(folder, folder.relative_to(home).as_posix()) for folder in sorted(folders)]
+    named = sorted(folder for folder in folders if VERSION.search(folder.name))  # not what a repair leaves beside them
+    return [summary(folder, folder.relative_to(home).as_posix()) for folder in named]
 
 
 def summary(folder: Path, name: str) -> dict[str, Any]:
