@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from coworld_bench.data.card import card_text, contact_sheet
+from coworld_bench.data.card import card_text
 from coworld_bench.data.episode import TIMING, Episode
 from coworld_bench.data.layout import CARD, FORMAT, JOURNAL, MANIFEST, SHEET, STORE
 from coworld_bench.data.lock import LOCK, WriterLock
+from coworld_bench.data.preview import contact_sheet
 from coworld_bench.data.writer import StoreWriter
 from coworld_bench.errors import UserError
 from coworld_bench.files import digest_of, sha256_file, sync, write_json, write_text

@@ -17,9 +17,11 @@ from coworld_bench.data.episode import Episode
 from coworld_bench.data.layout import (
     EPISODE_TYPES,
     FORMAT,
+    IS_FIRST,
     IS_TERMINAL,
     MANIFEST,
     META_COLUMNS,
+    PADDING,
     STORE,
     VERSION,
     dataset_folder,
@@ -151,6 +153,17 @@ class Dataset:
         """Whether the rule that ends the collection was met; a dataset whose rule was not is incomplete."""
         return bool(self.card.get("quality", {}).get("fired", True))
 
+    def policy_of(self, episode: int) -> str:
+        """Who acted: `random`, `held` or `agent`; empty where it is not known."""
+        return self.attributes["policies"][self._table["policy"][episode]]
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """`state`, `action`, `reward` and `success` of all rows, episode after episode and without padding, and `first`:
+        bool [R], whether a row is an episode's first. No pixel is touched."""
+        kept = np.flatnonzero(self._frames["flags"] & PADDING == 0)
+        columns = {name: array[kept] for name, array in self._frames.items()}
+        return columns | {"first": columns.pop("flags") & IS_FIRST > 0}
+
     def __len__(self) -> int:
         return self.episodes
 
@@ -212,7 +225,7 @@ class Dataset:
     def _meta(self, index: int) -> dict[str, Any]:
         meta = {name: self._table[column][index].item() for name, column in META_COLUMNS.items()}
         meta["noise"] = float(str(self._table["noise"][index]))  # 0.1, not the nearest float32
-        meta["policy"] = self.attributes["policies"][self._table["policy"][index]]
+        meta["policy"] = self.policy_of(index)
         return meta | self.attributes["extras"].get(str(index), {})
 
 

@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 import typer
 
-from coworld_bench.cli.data import listing, repair, show, verify
+from coworld_bench.cli.data import listing, preview, repair, show, stats, verify
 
 VERBS: dict[str, Callable[..., int | None]] = {
     "list": listing.list_,
     "show": show.show_,
     "verify": verify.verify_,
     "repair": repair.repair_,
+    "preview": preview.preview_,
+    "stats": stats.stats_,
 }
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
