@@ -19,11 +19,12 @@ MODULES = {
     "data": "data",
     "evaluate": "evaluating",
     "growth": "growth",
+    "faults": "faults",
 }
 
 
 def bench(
-    kind: Annotated[str, typer.Argument(help="train, scan, render, collect, data, evaluate or growth.")],
+    kind: Annotated[str, typer.Argument(help="train, scan, render, collect, data, evaluate, growth or faults.")],
     sizes: Annotated[str | None, typer.Option(help="For train and scan: a,b of quick, XS, S, P, T8.")] = None,
     arms: Annotated[str | None, typer.Option(help="For train: a,b of released, plain, fast, bfloat16, compiled.")] = None,
     peer: Annotated[Path | None, typer.Option(help="For train: a checkout of the released code, as one more arm.")] = None,

@@ -28,7 +28,8 @@ def build(episodes: Iterable[Episode], folder: Path, card: Mapping[str, Any], fo
     """Write `episodes` as a dataset into `folder` and return the folder. Same episodes and card, same fingerprint.
 
     `card` says where they come from: dataset_id, task, env_spec, quality, policy, provenance and so on; sizes and
-    counts are added. A killed build leaves no manifest, so nothing reads its remains, and the next build removes them.
+    counts are added. A killed build leaves no manifest, so nothing reads its remains, and the next build removes them;
+    where it was to replace a dataset, that is still there.
     Raises UserError for a dataset that is complete already (unless `force`), a folder of something else, no episodes,
     or another writer."""
     folder, card = Path(folder), plain(card)
@@ -38,9 +39,36 @@ def build(episodes: Iterable[Episode], folder: Path, card: Mapping[str, Any], fo
         first = next(episodes, None)
         if first is None:
             raise UserError(f"a dataset needs at least one episode; {folder} was given none")
-        clear(folder)
-        write(chain([first], episodes), folder, card)
+        if (folder / MANIFEST).exists():
+            replace(folder, chain([first], episodes), card)
+        else:
+            clear(folder)
+            write(chain([first], episodes), folder, card)
     return folder
+
+
+def replace(folder: Path, episodes: Iterable[Episode], card: Mapping[str, Any]) -> None:
+    """Another dataset in the place of the one in `folder`, which stays as it is until the other is whole."""
+    fresh, former = (folder.with_name(f".{folder.name}.{word}") for word in ("replacing", "replaced"))
+    for path in (fresh, former):
+        shutil.rmtree(path, ignore_errors=True)
+    try:
+        write(episodes, fresh, card)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    swap(folder, fresh, former)
+    shutil.rmtree(former)
+
+
+def swap(folder: Path, fresh: Path, former: Path) -> None:
+    """Rename `folder` to `former` and `fresh` to `folder`; what is not of the dataset stays in `folder`."""
+    folder.rename(former)
+    fresh.rename(folder)
+    for name in BESIDE:
+        if (former / name).exists():
+            (former / name).rename(folder / name)
+    sync(folder.parent)
 
 
 def plain(card: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from coworld_bench.data.build import build
+from coworld_bench.data.build import build, swap
 from coworld_bench.data.chunks import Damaged, Header, ImageReader, read_bytes, read_chunk
 from coworld_bench.data.dataset import open_dataset, read_manifest
 from coworld_bench.data.episode import Episode
@@ -77,8 +77,7 @@ def repair(folder: Path | str) -> Repaired:
         shutil.rmtree(fresh, ignore_errors=True)
         build(islice(remains.intact(), kept), fresh, remains.card | loss(found))
         found.fingerprint = open_dataset(fresh, verify="full").fingerprint
-    folder.rename(aside)
-    fresh.rename(folder)
+    swap(folder, fresh, aside)
     return found
 
 
