@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from coworld_bench.cli.data import listing, preview, repair, show, stats, verify
+from coworld_bench.cli.data import bench, listing, preview, repair, show, stats, verify
 
 VERBS: dict[str, Callable[..., int | None]] = {
     "list": listing.list_,
@@ -15,6 +15,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "repair": repair.repair_,
     "preview": preview.preview_,
     "stats": stats.stats_,
+    "bench": bench.bench_,
 }
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
