@@ -242,7 +242,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "evaluation": {"early_every": 375, "every": 75, "episodes": 2},
     },
     "smoke": {
-        "env": {"action_repeat": 5, "profile": "fast", "unit_reward": True},
+        "env": {"action_repeat": 20, "profile": "fast", "unit_reward": True},
         "model": {
             "encoder": "patch", "depth": 4, "latent": "categorical", "stoch": 4, "classes": 4, "deter": 32,
             "hidden": 32, "units": 32, "reward_layers": 1, "value_layers": 1, "actor_layers": 1, "lr": 1e-3,

@@ -9,6 +9,7 @@ import numpy as np
 from coworld_bench.data.episode import Episode, EpisodeBuilder
 
 SIZE = 16
+CURVE = {"env_steps": 100, "updates": 5, "mean": 1.5, "returns": [1.0, 2.0]}
 DATASET = "toy/point/medium-replay-smoke-v0"
 
 
@@ -50,7 +51,7 @@ def card(**changes: Any) -> dict[str, Any]:
         "env_spec": {"task": "toy/point", "image_size": SIZE},
         "preset": "smoke",
         "seed": 0,
-        "quality": quality | {"fired": True, "curve": [{"env_steps": 100, "return": 1.5}]},
+        "quality": quality | {"fired": True, "curve": [CURVE]},
         "policy": {"algo": "DreamerV2", "config_digest": "0" * 64},
         "provenance": {"packages": {"mujoco": "3.3.0"}},
     } | changes

@@ -125,10 +125,26 @@ def test_nothing_finished_and_something_failed_gives_no_report_and_no_second_err
     assert (summary.exit_code, summary.tables) == (SOME_FAILED, "no report: the store holds no run")
 
 
-@pytest.mark.parametrize(("wrong", "sentence"), [({"jobs": 0}, "at least 1"), ({"device": "tpu"}, "no device 'tpu'")])
+@pytest.mark.parametrize(("wrong", "sentence"), [({"jobs": -1}, "at least 0"), ({"device": "tpu"}, "no device 'tpu'")])
 def test_wrong_options_are_refused(tmp_path: Path, wrong: dict[str, object], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         run(PLAN, "smoke", runs=tmp_path, **wrong)  # type: ignore[arg-type]
+
+
+def test_work_in_this_process_is_the_same_work(tmp_path: Path) -> None:
+    """The same runs, with the same numbers; and a failed one does not stop the others."""
+    results = []
+    for jobs in (0, 1):
+        runs, data = tmp_path / f"runs{jobs}", tmp_path / f"data{jobs}"
+        made = run(PLAN, "smoke", runs=runs, data=data, jobs=jobs, quiet=True)
+        assert made.exit_code == 0, made.failed
+        results.append([json.loads(path.read_text()) for path in sorted(runs.rglob("result.json"))])
+    for name in ("run", "score", "evaluations", "dataset"):
+        assert [each[name] for each in results[0]] == [each[name] for each in results[1]]
+    spoilt = next((tmp_path / "data0").rglob("frames/image/c/0/0/0/0"))
+    spoilt.write_bytes(spoilt.read_bytes()[:-1] + b"?")
+    failed = run(PLAN, "smoke", seeds=[1, 2], runs=tmp_path / "runs0", data=tmp_path / "data0", jobs=0, quiet=True)
+    assert len(failed.failed) == 2 and "is damaged" in next(iter(failed.outcomes.values())).note
 
 
 def test_cpu_slots_are_one_thread_each() -> None:

@@ -96,11 +96,15 @@ def test_training_is_measured_in_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_command_prints_and_stores_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "data", "--repeats", "1", "--out", str(tmp_path), "--json"]) == 0
+    assert main(["data", "bench", "--repeats", "1", "--episodes", "3", "--out", str(tmp_path), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     stored = json.loads((tmp_path / "data.json").read_text())
     assert printed["rows"] == stored["rows"] and stored["machine"]["cpu"]
     assert "this code" in (tmp_path / "data.md").read_text()
+    aims = [row for row in printed["rows"] if row["what"] == "aim"]
+    assert len(aims) >= 14 and {row["met"] for row in aims} <= {"yes", "no"}
+    sizes = {row["arm"]: row["measured"] for row in printed["rows"] if row["what"] == "size"}
+    assert sizes["raw"] == 12288 < sizes["Minari hdf5"] and sizes["this code"] < 2000
 
 
 @pytest.mark.parametrize(
@@ -109,6 +113,7 @@ def test_the_command_prints_and_stores_a_table(tmp_path: Path, capsys: pytest.Ca
         ["bench", "rendr"],
         ["bench", "data", "--sizes", "S"],
         ["bench", "data", "--peer", "anywhere"],
+        ["bench", "train", "--episodes", "3"],
         ["bench", "train", "--sizes", "Z"],
         ["bench", "train", "--arms", "fats"],
         ["bench", "train", "--arms", "peer"],

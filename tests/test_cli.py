@@ -38,7 +38,7 @@ WRONG = [
     ("run quickstart --methods coword", USAGE, "no method 'coword'; did you mean coworld"),
     ("run quickstart --seeds 3-1", USAGE, "seeds are written 0,1,2 or 0-2; got '3-1'"),
     ("run quickstart --targets metaworld/window", USAGE, "did you mean metaworld/window_close"),
-    ("run quickstart --jobs 0", USAGE, "--jobs must be at least 1; got 0"),
+    ("run quickstart --jobs -1", USAGE, "--jobs must be at least 0; got -1"),
     ("run quickstart -o coworld.alpa=1", USAGE, "did you mean alpha"),
     ("report tabel2", USAGE, "no plan 'tabel2'"),
     ("report table2 --format pdf", USAGE, "no report format 'pdf'"),

@@ -22,6 +22,8 @@ from coworld_bench.data.chunks import ImageReader
 from coworld_bench.data.dataset import Dataset, open_dataset
 from coworld_bench.data.layout import dataset_folder, dataset_id
 from coworld_bench.data.memory import BatchStream, EpisodeMemory
+from coworld_bench.data.preview import Pictures
+from coworld_bench.data.stats import statistics
 from coworld_bench.data.subsets import Rule, definitions, give_names, named_rules, split_by
 from coworld_bench.errors import DatasetError, UsageError
 from coworld_bench.run_spec import RunSpec
@@ -175,6 +177,18 @@ def test_every_backend_reads_the_chosen_episodes_alone(
         np.testing.assert_array_equal(given.image, expected.image)
         np.testing.assert_array_equal(given.action, expected.action)
     assert read == {1, 3, 5} and memory.episodes == 3
+
+
+def test_what_is_shown_of_a_part_is_of_its_episodes(dataset: Dataset) -> None:
+    part = dataset.subset("success=1")
+    columns, whole = part.columns(), dataset.columns()
+    rows = np.isin(whole["state"][:, 0], [1, 3, 5])
+    for name, array in columns.items():
+        np.testing.assert_array_equal(array, whole[name][rows], err_msg=name)
+    pictures, told = Pictures(part.folder, part.numbers), statistics(part)
+    np.testing.assert_array_equal(pictures.of(1), dataset.episode(3).image)
+    assert pictures.label(1).startswith("episode 3")
+    assert told["pictures"]["bytes a picture"] == statistics(dataset)["pictures"]["bytes a picture"]
 
 
 def test_a_subset_has_a_fingerprint_of_its_own(dataset: Dataset) -> None:

@@ -1,5 +1,6 @@
 """Every shipped plan: all of it can be planned under every preset, and a cell or two of it run to the end on the simulators
-that it is about. Plans share datasets, source agents and runs here as they do for a user, so that nothing is made twice."""
+that it is about. Plans share datasets, source agents and runs here as they do for a user, so that nothing is made twice,
+and all jobs share this process."""
 
 from __future__ import annotations
 
@@ -63,7 +64,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_plan_runs_to_the_end(name: str, shared: Path) -> None:
     targets, cells = SMOKE[name]
     plan, places = load_plan(name), {"data": shared / "data", "runs": shared / "runs"}
-    done = run(name, "smoke", targets=targets, jobs=1, quiet=True, **places)
+    done = run(name, "smoke", targets=targets, jobs=0, quiet=True, **places)
     assert done.exit_code == 0, done.failed
     table = next(path for path in done.report if path.name == f"{name}-smoke.csv")
     with table.open() as file:
@@ -72,5 +73,5 @@ def test_a_plan_runs_to_the_end(name: str, shared: Path) -> None:
     arms = [plan.arm(row) for row in plan.methods]
     labels = [arm.label or load_method(arm.method).label for arm in arms]
     assert len(set(labels)) == len(labels) and {label: scored[label] for label in labels} == dict.fromkeys(labels, cells)
-    again = run(name, "smoke", targets=targets, jobs=1, quiet=True, **places)
+    again = run(name, "smoke", targets=targets, jobs=0, quiet=True, **places)
     assert (again.before, again.jobs) == (again.runs, ())

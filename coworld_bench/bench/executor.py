@@ -1,4 +1,4 @@
-"""The local executor: one subprocess per job, in a process group of its own, with its stderr in a file.
+"""The local executor: one subprocess per job, in a process group of its own, with its stderr in a file; or none at all.
 
 What counts is the store on disk: a job is done when what it makes is there, whoever made it. The child writes progress
 as JSON lines to its stdout and ends with an exit code of `errors`; STOPPED says that another process is at this job.
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from coworld_bench.bench.worker import perform
 from coworld_bench.errors import INTERRUPTED, OK, STOPPED, UserError
 
 State = Literal["done", "finished before", "failed", "not started", "interrupted"]
@@ -185,10 +186,18 @@ class Executor:
                 return
             if job.key not in self.not_before:
                 self.watch.started(job)
-            self.children.append(Child(job, self.free.pop(0)))
-            del self.waiting[job.key]
+            self._launch(job)
         except UserError as error:
             self._end(job, Outcome("failed", f"error: {error}", code=error.exit_code))
+
+    def _launch(self, job: Job) -> None:
+        self.children.append(Child(job, self.free.pop(0)))
+        del self.waiting[job.key]
+
+    def _wait(self, job: Job) -> None:
+        """Try again later, when whoever is at the job may have made it."""
+        self.waiting[job.key] = job
+        self.not_before[job.key] = time.monotonic() + BUSY_S
 
     def _follow(self, child: Child) -> None:
         ended = child.process.poll() is not None  # before reading, so that nothing is missed
@@ -202,8 +211,7 @@ class Executor:
         if outcome is not None:
             self._end(child.job, outcome)
         else:
-            self.waiting[child.job.key] = child.job
-            self.not_before[child.job.key] = time.monotonic() + BUSY_S
+            self._wait(child.job)
 
     def _end(self, job: Job, outcome: Outcome) -> None:
         self.waiting.pop(job.key, None)
@@ -237,6 +245,24 @@ class Executor:
         for child in list(self.children):
             child.signal(signal.SIGKILL)
             self._release(child)
+
+
+class Here(Executor):
+    """Does jobs one after the other in this process: for debuggers, and where starting a process costs more than its work.
+
+    What would end a job's process ends this one."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__([{}], watch)
+
+    def _launch(self, job: Job) -> None:
+        began = time.monotonic()
+        code, said = perform(json.loads(job.argv[-1]), lambda progress: self.watch.progressed(job, progress))
+        if code == STOPPED:
+            self._wait(job)
+            return
+        done = code in job.accepts and job.finished()
+        self._end(job, Outcome("done" if done else "failed", said, time.monotonic() - began, code))
 
 
 @contextmanager

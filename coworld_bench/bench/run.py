@@ -11,7 +11,7 @@ from typing import Any
 
 from coworld_bench.bench.board import PlainBoard, board
 from coworld_bench.bench.estimates import estimate_all, words
-from coworld_bench.bench.executor import Executor, Job, Outcome
+from coworld_bench.bench.executor import Executor, Here, Job, Outcome
 from coworld_bench.bench.jobs import Place, Selection, plan_jobs, select
 from coworld_bench.config import PRESETS
 from coworld_bench.data.budget import PROCESSES
@@ -101,17 +101,18 @@ def run(
     """Do every run of a plan that is not finished, with the datasets, source agents and anchors it needs, and report.
 
     `methods`, `targets` and `seeds` choose a part of the plan, `jobs` how many processes work at a time (default: a
-    core each, or one per GPU), `force` does finished runs again, `dry_run` only plans. Progress goes to stderr.
+    core each, or one per GPU; 0: this process does all the work itself, which a debugger can follow), `force` does
+    finished runs again, `dry_run` only plans. Progress goes to stderr.
     Raises UsageError, DatasetError or NotUsable before any work where something asked for cannot be."""
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS, "coworld-bench list presets")
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"--jobs must be at least 1; got {jobs}")
+    if jobs is not None and jobs < 0:
+        raise UsageError(f"--jobs must be at least 0; got {jobs}")
     found = load_plan(plan) if isinstance(plan, str) else plan
     chosen = select(found, preset, listed(methods), listed(targets), listed(seeds), options, force)
     place = Place(data_home(data), runs_home(runs), choose_device(device))
     slots = make_slots(place.device, jobs)
-    summary = plan_summary(chosen, place, len(slots))
+    summary = plan_summary(chosen, place, len(slots) or 1)
     with board(len(summary.jobs), quiet) as shown:
         for line in announcement(summary, len(slots)):
             shown.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -131,10 +132,12 @@ def listed(values: Sequence[Any] | None) -> list[Any] | None:
 def make_slots(device: str, jobs: int | None) -> list[dict[str, str]]:
     """What each process that works at the same time adds to its environment."""
     if device != "cuda":
-        slots = [dict.fromkeys(THREADS, "1") for _ in range(jobs or len(os.sched_getaffinity(0)))]
+        count = len(os.sched_getaffinity(0)) if jobs is None else jobs
+        slots = [dict.fromkeys(THREADS, "1") for _ in range(count)]
     else:
         gpus = visible_gpus()
-        slots = [{"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} for index in range(jobs or len(gpus))]
+        count = len(gpus) if jobs is None else jobs
+        slots = [{"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} for index in range(count)]
     return [slot | {PROCESSES: str(len(slots))} for slot in slots]
 
 
@@ -169,7 +172,8 @@ def announcement(summary: RunSummary, slots: int) -> list[str]:
     if not summary.jobs:
         return [f"{first}; nothing to do"]
     also = f"; also to make: {', '.join(made)}" if made else ""
-    return [first + also, f"{words(summary.estimate_s)}, {slots} at a time"]
+    at_once = f"{slots} at a time" if slots else "one by one in this process"
+    return [first + also, f"{words(summary.estimate_s)}, {at_once}"]
 
 
 def count(jobs: Sequence[Job], kind: str, one: str, many: str) -> str:
@@ -188,7 +192,8 @@ def check_rendering(chosen: Selection, summary: RunSummary) -> None:
 def execute(summary: RunSummary, slots: list[dict[str, str]], shown: PlainBoard, place: Place) -> RunSummary:
     """The summary with the outcome of every job."""
     began = time.monotonic()
-    executor = Executor(slots, Recorder(shown, place))
+    recorder = Recorder(shown, place)
+    executor = Executor(slots, recorder) if slots else Here(recorder)
     outcomes = executor.run(summary.jobs)
     return replace(summary, outcomes=outcomes, interrupted=executor.interrupted, wall_s=time.monotonic() - began)
 

@@ -25,25 +25,28 @@ def main(document: str) -> int:
     """Do one job; returns an exit code of `errors`."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
     keep_freed_memory()
-    asked = json.loads(document)
     try:
-        return KINDS[asked.pop("kind")](asked, progress_channel())
-    except Busy as busy:
-        print(f"waiting: {busy}", file=sys.stderr)
-        return STOPPED
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"error: {about_file(error)}", file=sys.stderr)
-        return SOME_FAILED
+        code, said = perform(json.loads(document), progress_channel())
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        code, said = INTERRUPTED, "interrupted"
+    if said:
+        print(said, file=sys.stderr)
+    return code
+
+
+def perform(asked: dict[str, Any], observe: Observe) -> tuple[int, str]:
+    """Do one job in this process: an exit code of `errors`, and in a sentence what went wrong."""
+    try:
+        return KINDS[asked.pop("kind")](asked, observe), ""
+    except Busy as busy:
+        return STOPPED, f"waiting: {busy}"
+    except UserError as error:
+        return error.exit_code, f"error: {error}"
+    except OSError as error:
+        return SOME_FAILED, f"error: {about_file(error)}"
     except Exception as error:
         traceback.print_exc()
-        print(f"error: {about_fault(error)}", file=sys.stderr)
-        return SOME_FAILED
+        return SOME_FAILED, f"error: {about_fault(error)}"
 
 
 def progress_channel() -> Observe:

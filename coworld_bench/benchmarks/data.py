@@ -1,12 +1,11 @@
-"""How long a batch takes to draw: this code's memories beside the released code's dictionary of episodes."""
+"""How fast and how large the data layer is, beside the released code's dictionary of episodes and other formats."""
 
 from __future__ import annotations
 
 import random
-import statistics
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from coworld_bench.benchmarks.alternatives import MANY, SLOW_ROUNDS, aim, compare, measured, rounds
 from coworld_bench.data.build import build
 from coworld_bench.data.dataset import Dataset, open_dataset
 from coworld_bench.data.episode import Episode
@@ -24,68 +24,77 @@ from coworld_bench.tasks import EnvSpec
 
 SHAPES = ((16, 16), (50, 50))  # batch, length
 ROWS, ACTION = 251, 4
+DRAWN = "drawn, so that they are decoded at the cost of Meta-World's; npz finds more in them to save than in real ones"
 SIDE, SPECKS = 14, 70  # pixels: of what moves, and of those that are new in every picture; see `drawn_episode`
 
 
-def measure(episodes: int = 60, repeats: int = 31) -> dict[str, Any]:
-    """A row per batch shape and arm: CPU milliseconds per batch (medians, arms taking turns), and ratio to the released."""
+def measure(episodes: int = 60, repeats: int = 31, rows: int = 501, dataset: str | None = None) -> dict[str, Any]:
+    """Rows: a batch with what a learner needs before it can use it, by CPU milliseconds; and the data layer beside npz,
+    Minari and zarr-python, with the ratios that were aimed at. Medians, arms taking turns. The episodes are a dataset's, at
+    most so many, or drawn."""
     prepare_cpu()
-    made = [drawn_episode(seed) for seed in range(episodes)]
-    memory, dictionary, rows = EpisodeMemory().extend(made), as_dictionary(made), []
+    made, pictures = chosen(dataset, episodes) if dataset else ([drawn_episode(n, rows) for n in range(episodes)], DRAWN)
+    episodes, rows = len(made), max(episode.rows for episode in made)
     with TemporaryDirectory() as folder:
-        dataset = stored(made, Path(folder) / "dataset")
-        packed, picture_bytes = dataset.load("packed"), bytes_on_disk(dataset) / dataset.rows
-        for batch, length in SHAPES:
-            source = np.ones((batch, length, 64, 64, 3), np.uint8)
-            arms: dict[str, Callable[[], Any]] = {
-                "released, floats on the host": partial(released_floats, dictionary, batch, length),
-                "released, sampling alone": partial(released_batch, dictionary, batch, length),
-                "this code": BatchStream(memory, 0, batch, length).next,
-                "this code, packed on disk": BatchStream(packed, 0, batch, length).next,
-                "copying the pixels, the floor": partial(np.copyto, np.empty_like(source), source),
-            }
-            rows += compared(f"{batch} x {length}", arms, repeats)
+        kept = stored(made, Path(folder) / "dataset")
+        found = [row for shape in SHAPES for row in batches(made, kept, *shape, repeats)]
+        found += compare(kept, lambda given, *shape: partial(released_batch, as_dictionary(given), *shape), repeats)
+        ratio = {row["arm"]: row["ratio"] for row in found if row["what"] == "batch 50 x 50"}
+        found.append(aim("a batch, released with floats over packed", ratio["this code, packed on disk"], 20))
+        found.append(aim("a batch, released with floats over ram", ratio["this code"], 20))
+        picture_bytes = bytes_on_disk(kept) / kept.rows
     notes = [
-        f"{episodes} episodes of {ROWS} rows, 64 x 64 pixels; medians of {repeats} rounds in which the arms take turns.",
-        "released: episodes in a dictionary, one drawn and cut per sequence, as the released loader does; written anew.",
-        "this code sends uint8 to the device, where they become floats.",
-        "packed on disk: chunks are read from the page cache, checked and decoded as they are drawn; the pictures are made "
-        f"to cost what Meta-World's do, {picture_bytes:.0f} bytes each on disk.",
+        f"{episodes} episodes of {rows} rows, 64 x 64 pixels; medians of {repeats} rounds ({SLOW_ROUNDS} of what takes "
+        "seconds) in which the arms take turns; one thread. Ratios are to the first arm, those of sizes to raw pixels.",
+        "released: episodes in a dictionary, one drawn and cut per sequence, as the released loader does; written anew. "
+        "With floats: as its training step makes them on the host; this code sends uint8 to the device.",
+        f"Pictures: {pictures}; {picture_bytes:.0f} bytes each on disk.",
+        "packed on disk: chunks are read from the page cache, checked and decoded as they are drawn. Neither its cost nor "
+        "that of `ram` grows "
+        f"with the number of episodes, so they were measured with {episodes} beside {MANY} of the released.",
+        "Minari: by its own writer and its own API, which gives whole episodes; `arrow` where pyarrow is installed.",
     ]
-    return {"rows": rows, "notes": notes}
+    return {"rows": found, "notes": notes}
 
 
-def compared(shape: str, arms: dict[str, Callable[[], Any]], repeats: int) -> list[dict[str, Any]]:
-    """A row per arm, the arms taking turns; ratios are to the first."""
-    spent: dict[str, list[float]] = {arm: [] for arm in arms}
-    for _ in range(repeats):
-        for arm, draw in arms.items():
-            began = time.process_time()
-            draw()
-            spent[arm].append(1e3 * (time.process_time() - began))
-    medians = {arm: statistics.median(times) for arm, times in spent.items()}
-    first = next(iter(medians.values()))
-    return [
-        {"batch": shape, "arm": arm, "cpu_ms": round(median, 2), "ratio": round(first / median, 1)}
-        for arm, median in medians.items()
-    ]
+def chosen(name: str, count: int) -> tuple[list[Episode], str]:
+    """The first episodes of a dataset, and what they are."""
+    dataset = open_dataset(name)
+    return list(islice(dataset, count)), f"of {dataset.id}, fingerprint {dataset.fingerprint[:8]}"
 
 
-def drawn_episode(seed: int) -> Episode:
+def batches(made: list[Episode], dataset: Dataset, batch: int, length: int, repeats: int) -> list[dict[str, Any]]:
+    """CPU milliseconds of a batch by each arm, and its ratio to the first."""
+    memory, packed, dictionary = EpisodeMemory().extend(made), dataset.load("packed"), as_dictionary(made)
+    source = np.ones((batch, length, 64, 64, 3), np.uint8)
+    arms: dict[str, Callable[[], Any]] = {
+        "released, floats on the host": partial(released_floats, dictionary, batch, length),
+        "released, sampling alone": partial(released_batch, dictionary, batch, length),
+        "this code": BatchStream(memory, 0, batch, length).next,
+        "this code, packed on disk": BatchStream(packed, 0, batch, length).next,
+        "copying the pixels, the floor": partial(np.copyto, np.empty_like(source), source),
+    }
+    spent = rounds(arms, repeats)
+    first = next(iter(spent.values()))
+    what = f"batch {batch} x {length}"
+    return [measured(what, arm, round(1e3 * seconds, 2), "CPU ms", first / seconds) for arm, seconds in spent.items()]
+
+
+def drawn_episode(seed: int, rows: int = ROWS) -> Episode:
     """An episode whose pictures compress and decode as rendered ones do: the same grainy scene, a textured square that
     wanders over it, and a few pixels that change every time (1,420 bytes a picture; Meta-World's `fast` takes 1,400)."""
     scene, rng = np.random.default_rng(0), np.random.default_rng(seed)
     slope = np.linspace(60, 180, 64)[:, None, None] + [0, 10, 30] + scene.integers(-3, 4, (64, 64, 3))
     thing = scene.integers(0, 256, (SIDE, SIDE, 3))
-    image = np.repeat(slope.astype(np.uint8)[None], ROWS, axis=0)
-    places = np.clip(32 + np.cumsum(rng.integers(-2, 3, (ROWS, 2)), axis=0), 0, 64 - SIDE)
+    image = np.repeat(slope.astype(np.uint8)[None], rows, axis=0)
+    places = np.clip(32 + np.cumsum(rng.integers(-2, 3, (rows, 2)), axis=0), 0, 64 - SIDE)
     for picture, (y, x) in zip(image, places, strict=True):
         picture[y : y + SIDE, x : x + SIDE] = thing
-    specks = rng.integers(0, 64, (2, ROWS, SPECKS))
-    image[np.arange(ROWS)[:, None], specks[0], specks[1]] = rng.integers(0, 256, (ROWS, SPECKS, 3))
-    state, action = np.zeros((ROWS, 4), np.float32), rng.uniform(-1, 1, (ROWS, ACTION)).astype(np.float32)
+    specks = rng.integers(0, 64, (2, rows, SPECKS))
+    image[np.arange(rows)[:, None], specks[0], specks[1]] = rng.integers(0, 256, (rows, SPECKS, 3))
+    state, action = np.zeros((rows, 4), np.float32), rng.uniform(-1, 1, (rows, ACTION)).astype(np.float32)
     action[0] = 0
-    reward, success = rng.uniform(0, 1, ROWS).astype(np.float32), np.zeros(ROWS, np.uint8)
+    reward, success = rng.uniform(0, 1, rows).astype(np.float32), np.zeros(rows, np.uint8)
     reward[0] = 0
     return Episode(image, state, action, reward, success, terminal=False, meta={})
 

@@ -92,7 +92,9 @@ def fail(sentence: str, code: int, debug: bool) -> int:
 
 def with_near_verb(message: str, given: list[str]) -> str:
     """The message, with the nearest verb where the verb does not exist."""
-    word = next((word for word in given if not word.startswith("-")), "")
-    close = get_close_matches(word, VERBS, n=1) if word and word not in VERBS else []
+    words, verbs = [word for word in given if not word.startswith("-")], [*VERBS, "data"]
+    if words[:1] == ["data"]:
+        words, verbs = words[1:], list(data.VERBS)
+    close = get_close_matches(words[0], verbs, n=1) if words and words[0] not in verbs else []
     text = message.strip().rstrip(".")
     return f"{text}; did you mean {close[0]}?" if close and "did you mean" not in text.lower() else text

@@ -19,16 +19,19 @@ MODULES = {
     "data": "data",
     "evaluate": "evaluating",
     "growth": "growth",
+    "faults": "faults",
 }
 
 
 def bench(
-    kind: Annotated[str, typer.Argument(help="train, scan, render, collect, data, evaluate or growth.")],
+    kind: Annotated[str, typer.Argument(help="train, scan, render, collect, data, evaluate, growth or faults.")],
     sizes: Annotated[str | None, typer.Option(help="For train and scan: a,b of quick, XS, S, P, T8.")] = None,
     arms: Annotated[str | None, typer.Option(help="For train: a,b of released, plain, fast, bfloat16, compiled.")] = None,
     peer: Annotated[Path | None, typer.Option(help="For train: a checkout of the released code, as one more arm.")] = None,
     method: Annotated[str | None, typer.Option(help="For train: these methods, a,b or all, turn by turn.")] = None,
     tasks: Annotated[str | None, typer.Option(help="For render: suite/name,…")] = None,
+    episodes: Annotated[int | None, typer.Option(min=2, help="For data: how many.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="For data: whose episodes, instead of drawn ones.")] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Rounds of measurement.")] = None,
     out: Annotated[Path, typer.Option(help="Where the table is stored.")] = Path("reports/measured/bench"),
     json: Json = False,
@@ -40,8 +43,17 @@ def bench(
         "train": {"sizes": names(sizes), "arms": names(arms), "peer": peer, "method": chosen_methods(method)},
         "scan": {"sizes": names(sizes)},
         "render": {"tasks": names(tasks)},
+        "data": {"episodes": episodes, "dataset": dataset},
     }
-    given = {"sizes": sizes, "arms": arms, "peer": peer, "method": method, "tasks": tasks}
+    given = {
+        "sizes": sizes,
+        "arms": arms,
+        "peer": peer,
+        "method": method,
+        "tasks": tasks,
+        "episodes": episodes,
+        "dataset": dataset,
+    }
     for option, value in given.items():
         if value is not None and option not in own.get(kind, {}):
             raise UsageError(f"bench {kind} has no --{option}")

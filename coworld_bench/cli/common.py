@@ -59,7 +59,7 @@ def names(text: str | None) -> list[str] | None:
     return found
 
 
-def numbers(text: str | None) -> list[int] | None:
+def numbers(text: str | None, what: str = "seeds") -> list[int] | None:
     """`0,2` or `0-2` or both, as a list. Raises UsageError for anything else."""
     parts = names(text)
     if parts is None:
@@ -68,9 +68,9 @@ def numbers(text: str | None) -> list[int] | None:
     for part in parts:
         first, dash, last = part.partition("-")
         if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
-            raise UsageError(f"seeds are written 0,1,2 or 0-2; got {text!r}")
+            raise UsageError(f"{what} are written 0,1,2 or 0-2; got {text!r}")
         if dash and int(last) - int(first) > 10_000:
-            raise UsageError(f"seeds {part} are too many")
+            raise UsageError(f"{what} {part} are too many")
         found += range(int(first), int(last or first) + 1)
     return list(dict.fromkeys(found))
 

@@ -29,7 +29,9 @@ def run(
     methods: Annotated[str | None, typer.Option(help="Only these, as a,b; a FILE.py is a method of your own.")] = None,
     targets: Annotated[str | None, typer.Option(help="Only these, as suite/a,suite/b.")] = None,
     seeds: Annotated[str | None, typer.Option(help="These instead of the plan's, as 0-2 or 0,1.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Processes at a time.  [default: a core or a GPU each]")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes at a time; 0: none but this.  [default: a core or a GPU each]")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Do finished runs again; datasets are kept.")] = False,
     runs: Runs = None,

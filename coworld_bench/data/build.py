@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from coworld_bench.data.card import card_text, contact_sheet
+from coworld_bench.data.card import card_text
 from coworld_bench.data.episode import TIMING, Episode
 from coworld_bench.data.layout import CARD, FORMAT, JOURNAL, MANIFEST, SHEET, STORE
 from coworld_bench.data.lock import LOCK, WriterLock
+from coworld_bench.data.preview import contact_sheet
 from coworld_bench.data.writer import StoreWriter
 from coworld_bench.errors import UserError
 from coworld_bench.files import digest_of, sha256_file, sync, write_json, write_text
@@ -27,22 +28,47 @@ def build(episodes: Iterable[Episode], folder: Path, card: Mapping[str, Any], fo
     """Write `episodes` as a dataset into `folder` and return the folder. Same episodes and card, same fingerprint.
 
     `card` says where they come from: dataset_id, task, env_spec, quality, policy, provenance and so on; sizes and
-    counts are added. A killed build leaves no manifest, so nothing reads its remains, and the next build removes them.
+    counts are added. A killed build leaves no manifest, so nothing reads its remains, and the next build removes them;
+    where it was to replace a dataset, that is still there.
     Raises UserError for a dataset that is complete already (unless `force`), a folder of something else, no episodes,
     or another writer."""
     folder, card = Path(folder), plain(card)
-    lock = WriterLock(folder)
-    try:
+    with WriterLock(folder):
         refuse(folder, force)
         episodes = iter(episodes)
         first = next(episodes, None)
         if first is None:
             raise UserError(f"a dataset needs at least one episode; {folder} was given none")
-        clear(folder)
-        write(chain([first], episodes), folder, card)
-    finally:
-        lock.release()
+        if (folder / MANIFEST).exists():
+            replace(folder, chain([first], episodes), card)
+        else:
+            clear(folder)
+            write(chain([first], episodes), folder, card)
     return folder
+
+
+def replace(folder: Path, episodes: Iterable[Episode], card: Mapping[str, Any]) -> None:
+    """Another dataset in the place of the one in `folder`, which stays as it is until the other is whole."""
+    fresh, former = (folder.with_name(f".{folder.name}.{word}") for word in ("replacing", "replaced"))
+    for path in (fresh, former):
+        shutil.rmtree(path, ignore_errors=True)
+    try:
+        write(episodes, fresh, card)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    swap(folder, fresh, former)
+    shutil.rmtree(former)
+
+
+def swap(folder: Path, fresh: Path, former: Path) -> None:
+    """Rename `folder` to `former` and `fresh` to `folder`; what is not of the dataset stays in `folder`."""
+    folder.rename(former)
+    fresh.rename(folder)
+    for name in BESIDE:
+        if (former / name).exists():
+            (former / name).rename(folder / name)
+    sync(folder.parent)
 
 
 def plain(card: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,26 +1,17 @@
-"""What a dataset shows of itself: the text of its README and a contact sheet."""
+"""What a dataset says of itself: the text of its README, and the facts that are told about it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from coworld_bench.data.chunks import ImageReader, read_array
-from coworld_bench.data.layout import STORE
 from coworld_bench.data.shared import shared_file
 from coworld_bench.data.subsets import named_rules
 from coworld_bench.tasks import EnvSpec
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from coworld_bench.data.dataset import Dataset
-
-EPISODES, FRAMES, LABEL = 6, 8, 96  # rows and columns of the sheet; pixels for the text beside a row
 
 
 def card_text(card: Mapping[str, Any]) -> str:
@@ -83,36 +74,6 @@ def details(card: Mapping[str, Any]) -> str:
     return "## Card\n\n```json\n" + json.dumps(shown, indent=2, sort_keys=True) + "\n```"
 
 
-def contact_sheet(folder: Path) -> Image | None:
-    """A few pictures of a few episodes, from the lowest return to the highest; None when there are no pictures."""
-    store = folder / STORE
-    if not (store / "frames/image").is_dir():
-        return None
-    starts, lengths, returns = (read_array(store / "episodes" / name) for name in ("start", "length", "ret"))
-    order = np.argsort(returns, kind="stable")
-    chosen = order[np.linspace(0, len(order) - 1, min(EPISODES, len(order))).astype(int)]
-    reader = ImageReader(store / "frames/image")
-    strips = []
-    for episode in chosen:
-        pictures = reader.rows(int(starts[episode]), int(lengths[episode]))
-        shown = pictures[np.linspace(0, len(pictures) - 1, FRAMES).astype(int)]
-        strips.append((f"episode {episode}\nreturn {returns[episode]:.1f}", np.concatenate(list(shown), axis=1)))
-    return draw(strips)
-
-
-def draw(strips: list[tuple[str, np.ndarray]]) -> Image:
-    """One row of pictures per strip, its text to the left."""
-    from PIL import Image, ImageDraw
-
-    height, width = strips[0][1].shape[:2]
-    sheet = Image.new("RGB", (LABEL + width, height * len(strips)), "white")
-    pen = ImageDraw.Draw(sheet)
-    for row, (text, strip) in enumerate(strips):
-        sheet.paste(Image.fromarray(strip), (LABEL, row * height))
-        pen.text((4, row * height + 4), text, fill="black")
-    return sheet
-
-
 def facts(dataset: Dataset) -> dict[str, Any]:
     """What `data show` tells of a dataset, in the order it is told."""
     card, quality, made = dataset.card, dataset.card.get("quality", {}), dataset.card.get("provenance", {})
@@ -164,3 +125,33 @@ def evidence(quality: Mapping[str, Any]) -> dict[str, Any] | None:
     return {name: point[name] for name in ("env_steps", "updates", "mean", "returns")} | {
         "threshold": quality.get("threshold"), "evaluations": len(curve)
     }  # fmt: skip
+
+
+def told(found: Mapping[str, Any]) -> dict[str, str]:
+    """The facts in words; what is not known is left out."""
+    return {fact: WORDS.get(fact, in_words)(value) for fact, value in found.items() if value is not None and value != {}}
+
+
+def in_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {in_words(part)}" for name, part in value.items() if part is not None)
+    return " x ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def of_evidence(point: Mapping[str, Any]) -> str:
+    returns = ", ".join(f"{value:.0f}" for value in point["returns"])
+    return (
+        f"at {point['env_steps']} env steps and {point['updates']} updates, evaluation {point['evaluations']}: mean "
+        f"{point['mean']:.1f} against the threshold {point['threshold']:.1f} (episodes {returns})"
+    )
+
+
+WORDS: dict[str, Callable[[Any], str]] = {
+    "evidence": of_evidence,
+    "return": lambda returns: f"mean {returns['mean']:.2f}, from {returns['min']:.2f} to {returns['max']:.2f}",
+    "reference return": lambda reference: f"{reference['value']:g} ({reference['how']})",
+    "normalised score": lambda score: f"{score} (the reference return is 100, a return of 0 is 0)",
+    "bytes": lambda count: f"{count:,} ({count / 1e6:.1f} MB)",
+}

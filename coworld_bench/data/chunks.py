@@ -89,21 +89,26 @@ def read_array(folder: Path) -> np.ndarray:
     header = read_header(folder)
     array = np.empty(header.shape, header.dtype)
     for index in range(math.ceil(header.shape[0] / SHARD_ROWS)):
-        path = chunk_path(folder, index, len(header.shape))
         rows = array[index * SHARD_ROWS : (index + 1) * SHARD_ROWS]
-        body = numcodecs.Zstd().decode(checked(path, read_bytes(path), "chunk"))
-        whole = np.frombuffer(body, header.dtype)
-        if whole.size != math.prod(header.chunk):
-            raise Damaged(path, "size", f"{whole.size} values instead of {math.prod(header.chunk)}")
-        rows[:] = whole.reshape(header.chunk)[: len(rows)]
+        rows[:] = read_chunk(folder, header, index)[: len(rows)]
     return array
+
+
+def read_chunk(folder: Path, header: Header, index: int) -> np.ndarray:
+    """Chunk `index` of an array that is not sharded, with the rows behind the array's end. Raises Damaged."""
+    path = chunk_path(folder, index, len(header.shape))
+    body = numcodecs.Zstd().decode(checked(path, read_bytes(path), "chunk"))
+    whole = np.frombuffer(body, header.dtype)
+    if whole.size != math.prod(header.chunk):
+        raise Damaged(path, "size", f"{whole.size} values instead of {math.prod(header.chunk)}")
+    return whole.reshape(header.chunk)
 
 
 class ImageReader:
     """Reads pictures from a sharded array: only the chunks that are asked for, each checked whenever it is decoded."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.header = folder, read_header(folder)
+    def __init__(self, folder: Path, header: Header | None = None) -> None:
+        self.folder, self.header = folder, header or read_header(folder)
         self._shard = lru_cache(OPEN_SHARDS)(partial(open_shard, folder, len(self.header.shape)))
 
     def rows(self, start: int, count: int) -> np.ndarray:

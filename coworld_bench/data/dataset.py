@@ -20,6 +20,7 @@ from coworld_bench.data.episode import Episode
 from coworld_bench.data.layout import (
     EPISODE_TYPES,
     FORMAT,
+    IS_FIRST,
     IS_TERMINAL,
     MANIFEST,
     META_COLUMNS,
@@ -203,6 +204,18 @@ class Dataset:
         """Whether the rule that ends the collection was met; a dataset whose rule was not is incomplete."""
         return bool(self.card.get("quality", {}).get("fired", True))
 
+    def policy_of(self, episode: int) -> str:
+        """Who acted: `random`, `held` or `agent`; empty where it is not known."""
+        return self.attributes["policies"][self._table["policy"][episode]]
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """`state`, `action`, `reward` and `success` of all rows, episode after episode and without padding, and `first`:
+        bool [R], whether a row is an episode's first. No pixel is touched."""
+        spans = zip(self._table["start"], self.lengths, strict=True)
+        kept = np.concatenate([np.arange(start, start + rows) for start, rows in spans])
+        columns = {name: array[kept] for name, array in self._frames.items()}
+        return columns | {"first": columns.pop("flags") & IS_FIRST > 0}
+
     def __len__(self) -> int:
         return self.episodes
 
@@ -285,7 +298,7 @@ class Dataset:
     def _meta(self, index: int) -> dict[str, Any]:
         meta = {name: self._table[column][index].item() for name, column in META_COLUMNS.items()}
         meta["noise"] = float(str(self._table["noise"][index]))  # as in `noise`
-        meta["policy"] = self.attributes["policies"][self._table["policy"][index]]
+        meta["policy"] = self.policy_of(index)
         return meta | self.attributes["extras"].get(str(self.numbers[index]), {})
 
 
@@ -322,7 +335,8 @@ def list_datasets(data: Path | str | None = None) -> list[dict[str, Any]]:
     that is unfinished or damaged (its other values are then None)."""
     home = data_home(data)
     folders = {path.parent for name in (MANIFEST, STORE) for path in home.glob(f"*/*/*-v*/{name}")}
-    return [summary(folder, folder.relative_to(home).as_posix()) for folder in sorted(folders)]
+    named = sorted(folder for folder in folders if VERSION.search(folder.name))  # not what a repair leaves beside them
+    return [summary(folder, folder.relative_to(home).as_posix()) for folder in named]
 
 
 def summary(folder: Path, name: str) -> dict[str, Any]:

@@ -31,6 +31,12 @@ class WriterLock:
         os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         self._close = weakref.finalize(self, os.close, handle)
 
+    def __enter__(self) -> WriterLock:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
+
     def release(self) -> None:
         """Let another writer in; a second call does nothing."""
         if self._close.alive:

@@ -6,13 +6,17 @@ from collections.abc import Callable
 
 import typer
 
-from coworld_bench.cli.data import listing, show, split, verify
+from coworld_bench.cli.data import bench, listing, preview, repair, show, split, stats, verify
 
 VERBS: dict[str, Callable[..., int | None]] = {
     "list": listing.list_,
     "show": show.show_,
     "split": split.split_,
     "verify": verify.verify_,
+    "repair": repair.repair_,
+    "preview": preview.preview_,
+    "stats": stats.stats_,
+    "bench": bench.bench_,
 }
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
