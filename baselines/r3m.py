@@ -118,7 +118,7 @@ class R3m:
         """The next batch on the device: what is seen at rows t [B, F + P], and the actions taken there, of rows t + 1."""
         if self.features is None:
             self.features = self.encoded()
-        rows, _ = self.batches.starts(self.batches.k)
+        rows = self.batches.rows(self.batches.k)[:, 0]
         self.batches.k += 1
         state = self.job.data.array("state")[rows, : self.settings.proprio]
         seen, action = np.concatenate([self.features[rows], state], 1), self.job.data.array("action")[rows + 1]

@@ -172,7 +172,7 @@ class ComputeConfig(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of convolutions and heads; auto: bfloat16 on CUDA
     compile: bool = False  # fuse elementwise work with torch.compile; pays on CUDA, needs a compiler
     graph: bool = True  # on CUDA, replay a whole update as one CUDA graph
-    memory: Literal["auto", "ram", "packed"] = "auto"  # where a dataset's pictures lie; batches are the same
+    memory: Literal["auto", "ram", "packed", "shared"] = "auto"  # where a dataset's pictures lie; batches are the same
 
 
 class Config(Settings):

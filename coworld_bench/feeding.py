@@ -7,10 +7,12 @@ this one is used.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,12 +89,9 @@ class Resident:
         self._rows = 0
 
     def next(self) -> Drawn:
-        starts, offsets = self.batches.starts(self.batches.k)
+        picked = np.ascontiguousarray(self.batches.rows(self.batches.k).T)  # [T, B]
         self.batches.k += 1
-        kept = self._caught_up()
-        start, first = (torch.from_numpy(rows).to(self.device, non_blocking=True) for rows in (starts, starts - offsets))
-        steps = torch.arange(-self.batches.lead, self.batches.length, device=self.device)
-        rows = torch.maximum(start + steps[:, None], first)  # [T, B], none before its episode's first
+        kept, rows = self._caught_up(), torch.from_numpy(picked).to(self.device, non_blocking=True)
         return Drawn.of({name: array[rows] for name, array in kept.items()})
 
     def _caught_up(self) -> dict[str, Tensor]:
@@ -100,7 +99,7 @@ class Resident:
         memory = self.batches.memory
         if memory is not self._memory:
             self._memory, self._kept, self._rows = memory, {}, 0
-        arrays = {name: torch.from_numpy(memory.array(name)) for name in self.names}
+        arrays = {name: borrowed(memory.array(name)) for name in self.names}
         if not self._kept or memory.rows > len(self._kept["reward"]):
             capacity = max(memory.rows, self._rows * 3 // 2)
             grown = {
@@ -114,6 +113,13 @@ class Resident:
             array[self._rows : memory.rows] = arrays[name][self._rows :].to(self.device)
         self._rows = memory.rows
         return self._kept
+
+
+def borrowed(array: np.ndarray) -> Tensor:
+    """A tensor over an array's memory, to be read alone: torch warns of pictures that are mapped to be read."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 class Ahead(Gathered):

@@ -9,7 +9,7 @@ from typing import Any
 from coworld_bench.config import FILE
 from coworld_bench.devices import choose_device
 from coworld_bench.dreamer import AgentSpec
-from coworld_bench.errors import UsageError
+from coworld_bench.errors import DatasetError, UsageError
 from coworld_bench.evaluation import evaluator, mean_return
 from coworld_bench.files import read_json
 from coworld_bench.run_spec import ResolvedRun, RunSpec
@@ -29,7 +29,8 @@ def evaluate_run(
     """Episodes, their mean and success rate, of the last checkpoint of the run in `folder`.
 
     `method` is the file of a user's own method, `files` are the options that name other files of the run; `workers`
-    processes play at the same time. Raises UsageError where the run cannot be rebuilt as it was."""
+    processes play at the same time. Raises UsageError where the run cannot be rebuilt as it was, and DatasetError where
+    its dataset has other episodes now."""
     stored = read_json(folder / "config.json")
     resolved = rebuild(stored, folder, method, data, files or {})
     config, index = resolved.planned.config, first_free_index(folder, episodes)
@@ -73,10 +74,15 @@ def rebuild(
         stored.get("source_options", {}),
     )
     resolved = spec.resolve(data)
+    if resolved.dataset.fingerprint != stored["dataset"]:
+        raise DatasetError(
+            f"run {stored['run']} learnt from {resolved.dataset.id} with fingerprint {stored['dataset'][:10]}, which is "
+            f"{resolved.dataset.fingerprint[:10]} now; name a --data folder with the episodes it had"
+        )
     if resolved.id != stored["run"]:
         raise UsageError(
-            f"run {stored['run']} would be {resolved.id} today: its method, settings or dataset changed since; "
-            "use the version and data it was made with"
+            f"run {stored['run']} would be {resolved.id} today: its method or settings changed since; "
+            "use the version it was made with"
         )
     return resolved
 

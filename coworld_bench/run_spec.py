@@ -25,6 +25,7 @@ from coworld_bench.config import (
     usual_env,
 )
 from coworld_bench.data.dataset import Dataset, dataset_id, open_dataset
+from coworld_bench.data.subsets import Rule
 from coworld_bench.envs import check_task, domain_of
 from coworld_bench.errors import UsageError
 from coworld_bench.evaluation import PROTOCOL
@@ -39,10 +40,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class RunSpec:
-    """A run as it is asked for. `options` are dotted settings; a method's own carry its name: `coworld.alpha`.
+    """A run as it is asked for. `quality` may say which of the dataset's episodes: `medium-replay@first=0.5`.
 
-    Those of the environment reach the sources too; `target_options` and `source_options` (`env.…` alone for the target)
-    reach one side."""
+    `options` are dotted settings; a method's own carry its name: `coworld.alpha`. Those of the environment reach the
+    sources too; `target_options` and `source_options` (`env.…` alone for the target) reach one side."""
 
     method: str
     target: str
@@ -59,6 +60,8 @@ class RunSpec:
         check_seed(self.seed)
         method = load_method(self.method)
         target = check_task(self.target)
+        if "=" in self.quality:
+            Rule.parse(self.quality.partition("@")[2])
         sources = method.take(tuple(check_task(source).id for source in self.sources))
         own = {key: value for key, value in self.options.items() if key.startswith(f"{method.family}.")}
         shared = {key: value for key, value in self.options.items() if key not in own and not _of_other_method(key)}
@@ -208,11 +211,16 @@ class ResolvedRun:
 
     @property
     def id(self) -> str:
+        return f"{self.stem}--{digest_of(self.identity)[:10]}"
+
+    @property
+    def stem(self) -> str:
+        """The name without the digest."""
         spec, planned = self.planned.spec, self.planned
         names = [planned.method.name.replace(":", "-"), planned.env.task.replace("/", "-")]
         sources = [source.replace("/", "-") for source in planned.sources] or ["none"]
         origin = sources[0] if len(sources) == 1 else f"{len(sources)}-sources"
-        return "--".join([*names, origin, f"s{spec.seed}", digest_of(self.identity)[:10]])
+        return "--".join([*names, origin, f"s{spec.seed}"])
 
     @property
     def config(self) -> dict[str, Any]:

@@ -47,6 +47,8 @@ def train(
     folder = runs_home(runs) / resolved.id
     if (folder / "result.json").is_file() and not force:
         return read_json(folder / "result.json")
+    if not force:
+        refuse_other_data(resolved, folder)
     resolved.planned.settings.check()
     missing = [source for source in resolved.planned.source_specs() if not source.ready(data)]
     if missing:
@@ -55,6 +57,20 @@ def train(
         clear_folder(folder)
     run = Run(resolved, folder, data, choose_device(device), observe, workers)
     return run.finish()
+
+
+def refuse_other_data(resolved: ResolvedRun, folder: Path) -> None:
+    """Raises DatasetError where this run was begun beside `folder` with other episodes under the same dataset's name."""
+    mine, name = json.loads(json.dumps(resolved.config)), resolved.dataset.id
+    for path in folder.parent.glob(f"{resolved.stem}--*/config.json"):
+        if (path.parent / "result.json").is_file() or not (path.parent / "checkpoints" / "last.pt").is_file():
+            continue
+        stored = read_json(path)
+        if stored["dataset"] != mine["dataset"] and stored | {"dataset": mine["dataset"], "run": mine["run"]} == mine:
+            raise DatasetError(
+                f"run {path.parent.name} was begun on {name} with fingerprint {stored['dataset'][:10]}, which "
+                f"is {mine['dataset'][:10]} now; put the episodes back to go on, or give --force to begin anew with these"
+            )
 
 
 class Run:

@@ -148,7 +148,7 @@ def test_work_in_this_process_is_the_same_work(tmp_path: Path) -> None:
 
 
 def test_cpu_slots_are_one_thread_each() -> None:
-    assert make_slots("cpu", 3) == [{name: "1" for name in bench_run.THREADS}] * 3
+    assert make_slots("cpu", 3) == [{name: "1" for name in bench_run.THREADS} | {"COWORLD_BENCH_PROCESSES": "3"}] * 3
 
 
 def test_gpu_slots_go_round_the_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

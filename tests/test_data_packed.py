@@ -14,6 +14,7 @@ from made_episodes import card, played, several
 from coworld_bench.benchmarks import data
 from coworld_bench.data import chunks
 from coworld_bench.data import dataset as reading
+from coworld_bench.data.budget import Budget
 from coworld_bench.data.build import build
 from coworld_bench.data.chunks import Damaged
 from coworld_bench.data.dataset import open_dataset
@@ -141,8 +142,9 @@ def test_a_flipped_bit_among_actions_stops_loading(copy: Path) -> None:
 def test_auto_decodes_what_fits_half_of_the_free_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = open_dataset(folder)
     for free, packed in [(2 * dataset.decoded_bytes, False), (2 * dataset.decoded_bytes - 1, True)]:
-        monkeypatch.setattr(reading, "free_memory", lambda free=free: free)
-        assert dataset.load().packed is dataset.load("auto").packed is packed
+        monkeypatch.setattr(reading, "BUDGET", Budget(lambda free=free: free))
+        assert dataset.load().packed is packed
+        assert dataset.load("auto").packed is packed  # the first is gone, and its memory free again
     assert not dataset.load("ram").packed
     with pytest.raises(UsageError, match="did you mean packed"):
         dataset.load("paked")  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from coworld_bench.anchors import anchors_path
 from coworld_bench.bench.estimates import estimate_job, estimate_train
 from coworld_bench.bench.executor import Job
 from coworld_bench.collecting import plan_collection
-from coworld_bench.data.dataset import dataset_folder
+from coworld_bench.data.dataset import dataset_folder, open_dataset
 from coworld_bench.errors import OK, SOME_FAILED, UsageError, unknown
 from coworld_bench.methods import load_method, method_names, whole_name
 from coworld_bench.plans import Cell, Plan
@@ -167,19 +167,21 @@ def run_jobs(spec: RunSpec, place: Place, force: bool = False, common: Mapping[s
 
 
 def collect_job(planned: PlannedRun, place: Place) -> Job:
-    spec = planned.spec
-    options = of_environment({**spec.options, **spec.target_options})
-    folder = dataset_folder(place.data, planned.dataset_id)
+    spec, (name, _, view) = planned.spec, planned.dataset_id.partition("@")
+    quality, options = spec.quality.partition("@")[0], of_environment({**spec.options, **spec.target_options})
+    folder = dataset_folder(place.data, name)
     there = (folder / "manifest.json").is_file()
     if not there:
-        plan_collection(planned.env.task, spec.quality, spec.preset, options=options)
-    asked = {"task": planned.env.task, "quality": spec.quality, "preset": spec.preset, "options": options}
+        plan_collection(planned.env.task, quality, spec.preset, options=options)
+    elif view:
+        open_dataset(planned.dataset_id, place.data)  # which episodes it says is known to be wrong before any run
+    asked = {"task": planned.env.task, "quality": quality, "preset": spec.preset, "options": options}
     return Job(
         "collect",
-        f"collect {planned.dataset_id}",
+        f"collect {name}",
         worker("collect", asked, place),
         (folder / "manifest.json").is_file,
-        lambda: place.runs / "logs" / f"collect-{planned.dataset_id.replace('/', '-')}.log",
+        lambda: place.runs / "logs" / f"collect-{name.replace('/', '-')}.log",
         estimate_s=estimate_job("collect", spec.preset),
         accepts=NOT_FIRED,
     )

@@ -14,6 +14,7 @@ from coworld_bench.bench.estimates import estimate_all, words
 from coworld_bench.bench.executor import Executor, Here, Job, Outcome
 from coworld_bench.bench.jobs import Place, Selection, plan_jobs, select
 from coworld_bench.config import PRESETS
+from coworld_bench.data.budget import PROCESSES
 from coworld_bench.devices import choose_device
 from coworld_bench.errors import DATASET, INTERRUPTED, OK, SOME_FAILED, UsageError, unknown
 from coworld_bench.files import write_json
@@ -131,9 +132,13 @@ def listed(values: Sequence[Any] | None) -> list[Any] | None:
 def make_slots(device: str, jobs: int | None) -> list[dict[str, str]]:
     """What each process that works at the same time adds to its environment."""
     if device != "cuda":
-        return [dict.fromkeys(THREADS, "1") for _ in range(len(os.sched_getaffinity(0)) if jobs is None else jobs)]
-    gpus = visible_gpus()
-    return [{"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} for index in range(len(gpus) if jobs is None else jobs)]
+        count = len(os.sched_getaffinity(0)) if jobs is None else jobs
+        slots = [dict.fromkeys(THREADS, "1") for _ in range(count)]
+    else:
+        gpus = visible_gpus()
+        count = len(gpus) if jobs is None else jobs
+        slots = [{"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} for index in range(count)]
+    return [slot | {PROCESSES: str(len(slots))} for slot in slots]
 
 
 def visible_gpus() -> list[str]:

@@ -12,6 +12,9 @@ from coworld_bench.errors import UsageError
 
 Preset = Annotated[str, typer.Option(help="quick (two CPU cores), paper (one GPU a run), smoke (seconds, tests only).")]
 Quality = Annotated[str, typer.Option(help="medium-replay or medium-expert.")]
+Part = Annotated[
+    str, typer.Option(help="medium-replay or medium-expert; behind an @, which of its episodes: medium-replay@first=0.5.")
+]
 Data = Annotated[
     Path | None, typer.Option(help="Where datasets lie.  [default: $COWORLD_BENCH_DATA or ~/.coworld_bench/datasets]")
 ]

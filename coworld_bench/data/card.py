@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from coworld_bench.data.shared import shared_file
+from coworld_bench.data.subsets import named_rules
 from coworld_bench.tasks import EnvSpec
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def facts(dataset: Dataset) -> dict[str, Any]:
     card, quality, made = dataset.card, dataset.card.get("quality", {}), dataset.card.get("provenance", {})
     usual = EnvSpec(card["task"]).to_dict()
     seen = {"image": card["image"]} if card["image"] else {}
-    successes = int(dataset.successes.sum())
+    successes, shared = int(dataset.successes.sum()), shared_file(dataset) if card["image"] else None
     reference = quality.get("reference")
     return {
         "id": dataset.id,
@@ -89,6 +91,8 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "evidence": evidence(quality),
         "rule met": quality.get("fired"),
         "reference return": None if reference is None else {"value": reference, "how": quality.get("reference_how")},
+        "part": card.get("subset"),
+        "subsets": named_rules(dataset),
         "episodes": dataset.episodes,
         "env steps": dataset.rows - dataset.episodes,
         "return": card["returns"],
@@ -108,6 +112,7 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "renderer": made.get("gl"),
         "licence": card["license"],
         "folder": str(dataset.folder),
+        "shared pictures": None if shared is None else str(shared),
     }
 
 

@@ -8,9 +8,9 @@ import json
 import math
 import os
 import weakref
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import pairwise
 from pathlib import Path
 
 import google_crc32c
@@ -113,16 +113,18 @@ class ImageReader:
 
     def rows(self, start: int, count: int) -> np.ndarray:
         """uint8 [count, H, W, 3] from row `start`. Raises Damaged for a chunk that does not fit its checksum."""
-        return self.windows([start], count)[0]
+        return self.gather(np.arange(start, start + count))
 
-    def windows(self, starts: Iterable[int], length: int) -> np.ndarray:
-        """uint8 [B, length, H, W, 3]: the rows from each of `starts`, decoded in place but for the chunks at their ends."""
-        starts, picture = list(starts), self.header.shape[1:]
-        decoded = np.empty((len(starts), length, *picture), np.uint8)
+    def gather(self, rows: np.ndarray) -> np.ndarray:
+        """The pictures of `rows`: uint8 [*rows.shape, H, W, 3]. Runs of consecutive ones are decoded in place, but for the
+        chunks at their ends."""
+        picture, flat = self.header.shape[1:], rows.ravel()
+        decoded = np.empty((len(flat), *picture), np.uint8)
         whole = np.empty((CHUNK_ROWS, *picture), np.uint8)
-        for start, rows in zip(starts, decoded, strict=True):
-            self._fill(rows, start, whole)
-        return decoded
+        cuts = [0, *(np.flatnonzero(np.diff(flat) != 1) + 1).tolist(), len(flat)] if len(flat) else []
+        for first, end in pairwise(cuts):
+            self._fill(decoded[first:end], int(flat[first]), whole)
+        return decoded.reshape(*rows.shape, *picture)
 
     def _fill(self, rows: np.ndarray, start: int, whole: np.ndarray) -> None:
         """Decode the rows from `start` into `rows`; `whole` takes a chunk of which only a part is wanted."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
+from copy import copy
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from coworld_bench.data.budget import BUDGET
 from coworld_bench.data.chunks import Damaged, ImageReader, read_array, read_bytes
 from coworld_bench.data.episode import Episode
 from coworld_bench.data.layout import (
@@ -21,7 +24,6 @@ from coworld_bench.data.layout import (
     IS_TERMINAL,
     MANIFEST,
     META_COLUMNS,
-    PADDING,
     STORE,
     VERSION,
     dataset_folder,
@@ -30,16 +32,18 @@ from coworld_bench.data.layout import (
 )
 from coworld_bench.data.memory import EpisodeMemory, Memory
 from coworld_bench.data.packed import PackedMemory
-from coworld_bench.devices import free_memory
-from coworld_bench.errors import DatasetError, unknown
+from coworld_bench.data.shared import SHM, MappedMemory, share, shared_file
+from coworld_bench.data.subsets import Rule, rule_of, subset_fingerprint
+from coworld_bench.data.writer import content_digest
+from coworld_bench.errors import DatasetError, UsageError, unknown
 from coworld_bench.files import digest_of, sha256_file
 from coworld_bench.paths import data_home
 from coworld_bench.tasks import PAPER_TASKS, Domain, EnvSpec
 
 __all__ = ["Dataset", "dataset_folder", "dataset_id", "list_datasets", "open_dataset"]
 VERIFY = ("first", "full")
-MEMORY = ("auto", "ram", "packed")
-SHARE = 0.5  # of the free memory that a dataset may take
+Backend = Literal["ram", "packed", "shared"]
+MEMORY = ("auto", *get_args(Backend))
 
 
 def open_dataset(name: str | Path, data: Path | str | None = None, verify: Literal["first", "full"] = "first") -> Dataset:
@@ -50,20 +54,29 @@ def open_dataset(name: str | Path, data: Path | str | None = None, verify: Liter
     (501, 64, 64, 3)
 
     `data` is where datasets lie, by default `$COWORLD_BENCH_DATA` or `~/.coworld_bench/datasets`. `verify="first"`
-    checks every chunk when it is read; `"full"` checks every byte now. Raises DatasetError for a dataset that is
+    checks every chunk when it is read; `"full"` checks every byte now. Behind an `@` stands a part of its episodes: a rule
+    as in `subsets.py`, `…/medium-replay@first=0.5,success=1`, or the name of one. Raises DatasetError for a dataset that is
     missing, unfinished or damaged, and UsageError for a name that cannot be one."""
     if verify not in VERIFY:
         raise unknown("verify mode", verify, VERIFY)
-    dataset = Dataset(find(name, data_home(data)))
+    stem, view = parted(name)
+    dataset = Dataset(find(stem, data_home(data)))
     if verify == "full":
         from coworld_bench.data.integrity import verify as check
 
         check(dataset.folder, full=True).demand()
-    return dataset
+    return dataset.subset(rule_of(dataset, view)) if view else dataset
+
+
+def parted(name: str | Path) -> tuple[str | Path, str]:
+    """A dataset's name, and the rule or name of a subset behind its `@`; empty where there is none."""
+    stem, at, view = str(name).rpartition("@")
+    return (name, "") if not at or "/" in view or Path(name).expanduser().is_dir() else (stem, view)
 
 
 def find(name: str | Path, home: Path) -> Path:
     """The folder of a dataset. Raises DatasetError with the command that makes it when there is none."""
+    name, _ = parted(name)
     folder = Path(name).expanduser()
     if folder.is_dir() and ((folder / MANIFEST).exists() or (folder / STORE).exists()):
         return folder
@@ -115,6 +128,7 @@ class Dataset:
         self.env_spec = EnvSpec(**self.card["env_spec"])
         self.attributes: dict[str, Any] = json.loads(read_bytes(folder / STORE / "zarr.json"))["attributes"]
         self._table = {name: self._read(f"episodes/{name}") for name in EPISODE_TYPES}
+        self.numbers: np.ndarray = np.arange(len(self._table["length"]))  # of its episodes in the whole dataset, int64 [E]
 
     def __repr__(self) -> str:
         return f"Dataset({self.id}, {self.episodes} episodes, mean return {self.returns.mean():.2f})"
@@ -149,6 +163,43 @@ class Dataset:
         return self._table["success"].astype(bool)
 
     @property
+    def policy_steps(self) -> np.ndarray:
+        """Updates of the policy that played every episode, int64 [E]."""
+        return self._table["policy_step"]
+
+    @property
+    def noise(self) -> np.ndarray:
+        """Noise on the actions of every episode, float64 [E]: 0.1, not the nearest float32."""
+        return np.array([float(str(level)) for level in self._table["noise"]], np.float64)
+
+    def subset(self, rule: Rule | str) -> Dataset:
+        """The episodes that a rule of `subsets.py` chooses, as a dataset with a fingerprint of its own; `numbers` says
+        which they are. No picture is read or copied. Raises UsageError where no episode meets the rule."""
+        rule = rule if isinstance(rule, Rule) else Rule.parse(rule)
+        if "subset" in self.card:
+            raise UsageError(f"{self.id} is a subset already; give all conditions in one rule, with commas between them")
+        chosen = rule.choose(self)
+        if not len(chosen):
+            raise UsageError(f"none of the {self.episodes} episodes of {self.id} meets {str(rule)!r}; ask for less")
+        part = copy(self)
+        part.numbers, part._table = chosen, {name: column[chosen] for name, column in self._table.items()}
+        part.id, part.fingerprint = f"{self.id}@{rule}", subset_fingerprint(self, rule)
+        origin = {"of": self.id, "fingerprint": self.fingerprint, "rule": str(rule)}
+        part.card = self.card | part._summary() | {"subset": origin}
+        return part
+
+    def _summary(self) -> dict[str, Any]:
+        """What a card says of the episodes that are in the table."""
+        returns, policies = self.returns.astype(np.float64), self.attributes["policies"]
+        played = Counter(policies[index] for index in self._table["policy"])
+        return {
+            "dataset_id": self.id, "episodes": self.episodes, "rows": self.rows,
+            "returns": {"mean": float(returns.mean()), "min": float(returns.min()), "max": float(returns.max())},
+            "success_rate": float(self.successes.mean()), "policies": dict(sorted(played.items())),
+            "content": content_digest(self._table["sha256"]),
+        }  # fmt: skip
+
+    @property
     def fired(self) -> bool:
         """Whether the rule that ends the collection was met; a dataset whose rule was not is incomplete."""
         return bool(self.card.get("quality", {}).get("fired", True))
@@ -160,7 +211,8 @@ class Dataset:
     def columns(self) -> dict[str, np.ndarray]:
         """`state`, `action`, `reward` and `success` of all rows, episode after episode and without padding, and `first`:
         bool [R], whether a row is an episode's first. No pixel is touched."""
-        kept = np.flatnonzero(self._frames["flags"] & PADDING == 0)
+        spans = zip(self._table["start"], self.lengths, strict=True)
+        kept = np.concatenate([np.arange(start, start + rows) for start, rows in spans])
         columns = {name: array[kept] for name, array in self._frames.items()}
         return columns | {"first": columns.pop("flags") & IS_FIRST > 0}
 
@@ -183,7 +235,8 @@ class Dataset:
         image = reader.rows(start, count) if reader else None
         episode = Episode(image, **columns, terminal=terminal, meta=self._meta(index))
         if bytes.fromhex(episode.digest) != self._table["sha256"][index].tobytes():
-            raise Damaged(self.folder / STORE / "frames", "sha256", f"episode {index} is not what was collected")
+            number = self.numbers[index]
+            raise Damaged(self.folder / STORE / "frames", "sha256", f"episode {number} is not what was collected")
         return episode
 
     @property
@@ -192,20 +245,40 @@ class Dataset:
         pixels = math.prod(self.card["image"]) if self.card["image"] else 0
         return self.rows * (pixels + 4 * (self.card["state_size"] + self.card["action_size"] + 1))
 
-    def load(self, memory: Literal["auto", "ram", "packed"] = "auto") -> Memory:
-        """All episodes, for drawing batches from; batches are the same to the last bit either way.
+    def load(self, memory: Literal["auto"] | Backend = "auto") -> Memory:
+        """All episodes, for drawing batches from; batches are the same to the last bit whichever way.
 
         `ram` decodes them now and compares every episode with its checksum. `packed` leaves pictures compressed on disk:
-        a batch decodes the chunks that it touches, each compared with its checksum. `auto` is `ram` where the decoded
-        rows fit half of the free memory. Raises DatasetError for what is damaged."""
+        a batch decodes the chunks that it touches, each compared with its checksum. `shared` maps one file of decoded
+        pictures, which all processes of the host have in common and the first of them makes (see `shared.py`).
+
+        `auto` is `shared` where that file is there already, for it costs nothing more; else `ram` where the decoded rows
+        fit what is left of the process's budget (see `budget.py`), else `packed`. It never makes the file: that stays
+        behind, so it is made where it is asked for.
+
+        Raises DatasetError for what is damaged, NotUsable where shared pictures cannot be kept."""
         if memory not in MEMORY:
             raise unknown("memory", memory, MEMORY)
-        if memory == "auto":
-            memory = "ram" if self.decoded_bytes <= SHARE * free_memory() else "packed"
         reader = self._image_reader()
+        if memory == "auto":
+            memory = self._backend()
         if memory == "ram" or reader is None:
-            return EpisodeMemory(reserve=self.rows).extend(self)
-        return PackedMemory(reader, self._table["start"], self.lengths, self._columns("state", "action", "reward"))
+            loaded: Memory = EpisodeMemory(reserve=self.rows).extend(self)
+            BUDGET.hold(loaded, self.decoded_bytes)
+            return loaded
+        columns = self._columns("state", "action", "reward")
+        if memory == "packed":
+            return PackedMemory(reader, self._table["start"], self.lengths, columns)
+        path, pictures = share(self, BUDGET.left)
+        mapped = MappedMemory(path, pictures, self._table["start"], self.lengths, columns)
+        BUDGET.hold(mapped, pictures.nbytes if path.is_relative_to(SHM) else 0)  # files elsewhere can leave memory
+        return mapped
+
+    def _backend(self) -> Backend:
+        """What `auto` is."""
+        if self.card["image"] and shared_file(self) is not None:
+            return "shared"
+        return "ram" if self.decoded_bytes <= BUDGET.left else "packed"
 
     @cached_property
     def _frames(self) -> dict[str, np.ndarray]:
@@ -224,9 +297,9 @@ class Dataset:
 
     def _meta(self, index: int) -> dict[str, Any]:
         meta = {name: self._table[column][index].item() for name, column in META_COLUMNS.items()}
-        meta["noise"] = float(str(self._table["noise"][index]))  # 0.1, not the nearest float32
+        meta["noise"] = float(str(self._table["noise"][index]))  # as in `noise`
         meta["policy"] = self.policy_of(index)
-        return meta | self.attributes["extras"].get(str(index), {})
+        return meta | self.attributes["extras"].get(str(self.numbers[index]), {})
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

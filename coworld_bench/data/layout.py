@@ -46,8 +46,10 @@ def slots(rows: int) -> int:
 
 def dataset_id(task: str, quality: str, preset: str = "paper", variant: str = "", version: int = 0) -> str:
     """`metaworld/window_close/medium-replay-v0`; a preset other than `paper` is named, and so is an environment other
-    than the preset's (`EnvSpec.variant`): `…/medium-replay-quick__noise0p1-v0`."""
-    return f"{DatasetName(find_task(task).id, quality, preset, variant).stem}-v{version}"
+    than the preset's (`EnvSpec.variant`): `…/medium-replay-quick__noise0p1-v0`. A quality may say which of the episodes:
+    `medium-replay@first=0.5` is `…/medium-replay-quick-v0@first=0.5`."""
+    quality, at, view = quality.partition("@")
+    return f"{DatasetName(find_task(task).id, quality, preset, variant).stem}-v{version}{at}{view}"
 
 
 class DatasetName(NamedTuple):
@@ -68,10 +70,10 @@ class DatasetName(NamedTuple):
 
 
 def split_id(name: str) -> DatasetName:
-    """The parts of a dataset id.
+    """The parts of a dataset id, but for which of its episodes it says.
 
     Raises UsageError for a name that is not suite/task/quality or whose task does not exist."""
-    task, _, rest = name.rpartition("/")
+    task, _, rest = name.partition("@")[0].rpartition("/")
     if task.count("/") != 1 or not rest:
         raise UsageError(f"a dataset is named suite/task/quality, as in metaworld/window_close/medium-replay; got {name!r}")
     match = VERSION.search(rest)

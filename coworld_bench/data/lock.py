@@ -22,11 +22,11 @@ class WriterLock:
 
     The kernel drops the lock of a dead process, so a lock file that a killed writer left behind stops nobody."""
 
-    def __init__(self, folder: Path, name: str = LOCK) -> None:
-        """Makes the folder where needed. Raises Busy when another writer holds it."""
+    def __init__(self, folder: Path, name: str = LOCK, wait: bool = False) -> None:
+        """Makes the folder where needed. Raises Busy when another writer holds it, or with `wait` waits for its end."""
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / name
-        handle = _locked(self.path)
+        handle = _locked(self.path, wait)
         os.ftruncate(handle, 0)
         os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         self._close = weakref.finalize(self, os.close, handle)
@@ -44,12 +44,12 @@ class WriterLock:
             self._close()
 
 
-def _locked(path: Path) -> int:
+def _locked(path: Path, wait: bool) -> int:
     """A handle of the locked file that `path` names now: its last holder may have removed the one we opened."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
             os.close(handle)

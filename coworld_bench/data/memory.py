@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from coworld_bench.data.episode import Episode
-from coworld_bench.errors import UsageError
+from coworld_bench.data.windows import Windows, across, within
 
 ARRAYS = ("image", "state", "action", "reward")
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B windows of L consecutive rows, each inside one episode; rows as drawn in `episode.py`.
+    """B windows of L rows; rows as drawn in `episode.py`. They are consecutive rows of one episode, unless drawn `across`.
 
     With `lead` a window has so many rows more before its start; where its episode has none, the episode's first row is
     there again."""
@@ -26,12 +25,11 @@ class Batch:
     state: np.ndarray  # float32 [B, L, S]
     action: np.ndarray  # float32 [B, L, A]
     reward: np.ndarray  # float32 [B, L]
-    is_first: np.ndarray  # bool [B, L]
+    is_first: np.ndarray  # bool [B, L]; whether it is an episode's first row
 
 
-class Memory(ABC):
-    """Episodes back to back, and windows drawn from them. Where the pictures lie is for the subclass to say; all else is in
-    arrays."""
+class Memory:
+    """Episodes back to back, and windows drawn from them; all is in arrays, but a subclass may keep pictures elsewhere."""
 
     packed = False  # whether pictures are decoded as they are drawn, so that there is no array of them
 
@@ -40,6 +38,7 @@ class Memory(ABC):
         self._starts: list[int] = []
         self._lengths: list[int] = []
         self._returns: list[float] = []
+        self._known = np.empty(0, np.int64), np.empty(0, np.int64)  # see `_spans`
         self.rows = 0
 
     @property
@@ -61,44 +60,61 @@ class Memory(ABC):
         """Bytes of one decoded row; 0 before the first episode."""
         return sum(array[:1].nbytes for array in self._arrays.values())
 
+    @property
+    def picture(self) -> tuple[int, ...] | None:
+        """The shape of a picture; None where there are none."""
+        return self._arrays["image"].shape[1:] if "image" in self._arrays else None
+
     def array(self, name: str) -> np.ndarray:
         """All rows of `image`, `state`, `action` or `reward`, episode after episode; a view."""
         return self._arrays[name][: self.rows]
 
-    def sample(self, rng: np.random.Generator, batch: int, length: int, lead: int = 0) -> Batch:
-        """`batch` windows of `length` rows: uniform over the episodes that are long enough, then over starts inside.
+    def sample(
+        self, rng: np.random.Generator, batch: int, length: int, lead: int = 0, windows: Windows = "inside"
+    ) -> Batch:
+        """`batch` windows of `length` rows, which lie as `windows.py` says.
 
         Raises UsageError when no episode has `lead + length` rows."""
-        return self.windows(*self.draw(rng, batch, length, lead), length, lead)
+        return self.gather(self.pick(rng, batch, length, lead, windows))
 
-    def draw(self, rng: np.random.Generator, batch: int, length: int, lead: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Where the windows of `sample` begin: rows of the whole memory, and rows of their episodes; int64 [B] each."""
-        lengths = self.lengths
-        eligible = np.flatnonzero(lengths >= lead + length)
-        if not len(eligible):
-            longest = int(lengths.max(initial=0))
-            raise UsageError(
-                f"a window of {lead + length} rows does not fit the longest episode, which has {longest} rows; "
-                f"set batch.length to at most that"
-            )
-        chosen = eligible[rng.integers(len(eligible), size=batch)]
-        offsets = rng.integers(lengths[chosen] - length + 1)
-        return np.array(self._starts)[chosen] + offsets, offsets
+    def pick(
+        self, rng: np.random.Generator, batch: int, length: int, lead: int = 0, windows: Windows = "inside"
+    ) -> np.ndarray:
+        """The rows of the batch of `sample`: int64 [B, lead + length]."""
+        if windows == "across":
+            assert lead == 0, "a window across episodes has no lead"
+            return across(rng, self._spans[1], batch, length)
+        return rows_from(*self.draw(rng, batch, length, lead, windows), length, lead)
+
+    def draw(
+        self, rng: np.random.Generator, batch: int, length: int, lead: int = 0, windows: Windows = "inside"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Where windows within episodes begin: rows of the whole memory, and rows of their episodes; int64 [B] each."""
+        starts, lengths = self._spans
+        chosen, offsets = within(windows, rng, lengths, batch, length, lead)
+        return starts[chosen] + offsets, offsets
 
     def windows(self, starts: np.ndarray, offsets: np.ndarray, length: int, lead: int = 0) -> Batch:
         """The batch of windows that begin where `draw` says, and `lead` rows before."""
-        before = np.minimum(offsets, lead)  # what their episodes have of the lead
-        rows = (starts - before)[:, None] + np.arange(lead + length)  # [B, L], consecutive
-        state, action, reward = (take(self._arrays[name], rows) for name in ("state", "action", "reward"))
-        is_first = np.zeros(rows.shape, bool)
-        is_first[:, 0] = offsets == before
-        batch = Batch(self._pictures(rows), state, action, reward, is_first)
-        pad(batch, lead - before)
-        return batch
+        return self.gather(rows_from(starts, offsets, length, lead))
 
-    @abstractmethod
+    def gather(self, rows: np.ndarray) -> Batch:
+        """The batch of these rows, int64 [B, L]."""
+        state, action, reward = (take(self._arrays[name], rows) for name in ("state", "action", "reward"))
+        starts, _ = self._spans
+        is_first = starts[np.searchsorted(starts, rows, side="right") - 1] == rows
+        return Batch(self._pictures(rows), state, action, reward, is_first)
+
+    @property
+    def _spans(self) -> tuple[np.ndarray, np.ndarray]:
+        """First row and number of rows of every episode, int64 [E] each."""
+        if len(self._known[0]) != self.episodes:
+            self._known = np.array(self._starts, np.int64), np.array(self._lengths, np.int64)
+        return self._known
+
     def _pictures(self, rows: np.ndarray) -> np.ndarray | None:
-        """The pictures of `rows`, int64 [B, L], each line of which is a window: uint8 [B, L, H, W, 3]."""
+        """The pictures of `rows`, int64 [B, L]: uint8 [B, L, H, W, 3]."""
+        return take(self._arrays["image"], rows) if "image" in self._arrays else None
 
     def _enter(self, rows: int, ret: float) -> None:
         """Count an episode whose rows lie behind all others."""
@@ -130,9 +146,6 @@ class EpisodeMemory(Memory):
             self.append(episode)
         return self
 
-    def _pictures(self, rows: np.ndarray) -> np.ndarray | None:
-        return take(self._arrays["image"], rows) if "image" in self._arrays else None
-
     def _make_room(self, given: dict[str, np.ndarray], rows: int) -> None:
         if not self._arrays:
             capacity = max(self._reserve, rows)
@@ -147,14 +160,23 @@ class EpisodeMemory(Memory):
                 self._arrays[name] = grown
 
 
-def pad(batch: Batch, missing: np.ndarray) -> None:
-    """Move windows back by `missing` [B] rows, in place; what gets free at their beginning repeats their first row."""
-    parts = (batch.image, batch.state, batch.action, batch.reward, batch.is_first)
-    for window in np.flatnonzero(missing):
-        columns = np.maximum(np.arange(batch.reward.shape[1]) - missing[window], 0)
-        for part in parts:
-            if part is not None:
-                part[window] = part[window, columns]
+class StoredMemory(Memory):
+    """The episodes of a dataset on disk, with columns read whole; where the pictures lie is for the subclass to say."""
+
+    def __init__(self, starts: np.ndarray, lengths: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+        """`columns` are state, action and reward by rows on disk, where episodes begin at `starts` with padding between."""
+        super().__init__()
+        spans = zip(starts, lengths, strict=True)
+        self._on_disk = np.concatenate([np.arange(start, start + rows) for start, rows in spans])  # by row
+        self._arrays = {name: array[self._on_disk] for name, array in columns.items()}
+        for rows in lengths.tolist():
+            self._enter(rows, float(self._arrays["reward"][self.rows : self.rows + rows].sum(dtype=np.float64)))
+
+
+def rows_from(starts: np.ndarray, offsets: np.ndarray, length: int, lead: int) -> np.ndarray:
+    """The rows of windows that begin at `starts`, which are `offsets` behind the first of their episodes, and `lead` rows
+    before, the episode's first again where it has none: int64 [B, lead + length]."""
+    return np.maximum(starts[:, None] + np.arange(-lead, length), (starts - offsets)[:, None])
 
 
 def take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -165,9 +187,18 @@ def take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
 class BatchStream:
     """Batches in which number k depends on the memory's episodes, the seed and k alone; resumable from `state_dict`."""
 
-    def __init__(self, memory: Memory, seed: int, batch: int, length: int, k: int = 0, lead: int = 0) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        seed: int,
+        batch: int,
+        length: int,
+        k: int = 0,
+        lead: int = 0,
+        windows: Windows = "inside",
+    ) -> None:
         self.memory, self.seed, self.batch, self.length, self.k = memory, seed, batch, length, k
-        self.lead = lead
+        self.lead, self.windows = lead, windows
 
     def next(self) -> Batch:
         """Batch number `k`; afterwards `k` is one more."""
@@ -177,16 +208,19 @@ class BatchStream:
 
     def at(self, k: int) -> Batch:
         """Batch number `k` of the memory as it is."""
-        return self.memory.windows(*self.starts(k), self.length, self.lead)
+        return self.memory.gather(self.rows(k))
 
-    def starts(self, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Where the windows of batch `k` begin, from its own random stream: Philox keyed by the seed, its counter starting
-        at k * 2**64."""
-        generator = np.random.Generator(np.random.Philox(key=self.seed, counter=k << 64))
-        return self.memory.draw(generator, self.batch, self.length, self.lead)
+    def rows(self, k: int) -> np.ndarray:
+        """The rows of batch `k`, int64 [B, lead + L], from its own random stream."""
+        return self.memory.pick(stream(self.seed, k), self.batch, self.length, self.lead, self.windows)
 
     def state_dict(self) -> dict[str, Any]:
         return {"seed": self.seed, "k": self.k}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.seed, self.k = int(state["seed"]), int(state["k"])
+
+
+def stream(seed: int, k: int, part: int = 0) -> np.random.Generator:
+    """The random stream of batch `k`: Philox keyed by the seed, its counter starting at k * 2**64 + part * 2**192."""
+    return np.random.Generator(np.random.Philox(key=seed, counter=(k << 64) + (part << 192)))

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from coworld_bench.data.chunks import ImageReader
-from coworld_bench.data.memory import Memory
+from coworld_bench.data.memory import StoredMemory
 from coworld_bench.errors import UsageError
 
 
-class PackedMemory(Memory):
+class PackedMemory(StoredMemory):
     """Draws what an `EpisodeMemory` of the same episodes draws, but decodes the pictures of a batch as it is drawn.
 
     Each chunk is compared with its checksum whenever it is decoded; Damaged is raised where one differs."""
@@ -21,18 +21,17 @@ class PackedMemory(Memory):
     def __init__(
         self, reader: ImageReader, starts: np.ndarray, lengths: np.ndarray, columns: Mapping[str, np.ndarray]
     ) -> None:
-        """`columns` are state, action and reward by rows on disk, where episodes begin at `starts` with padding between."""
-        super().__init__()
+        """As `StoredMemory`, with the reader of the pictures by rows on disk."""
+        super().__init__(starts, lengths, columns)
         self._reader = reader
-        spans = zip(starts, lengths, strict=True)
-        self._on_disk = np.concatenate([np.arange(start, start + rows) for start, rows in spans])  # by row
-        self._arrays = {name: array[self._on_disk] for name, array in columns.items()}
-        for rows in lengths.tolist():
-            self._enter(rows, float(self._arrays["reward"][self.rows : self.rows + rows].sum(dtype=np.float64)))
 
     @property
     def row_bytes(self) -> int:
-        return super().row_bytes + int(np.prod(self._reader.header.shape[1:]))
+        return super().row_bytes + int(np.prod(self.picture))
+
+    @property
+    def picture(self) -> tuple[int, ...]:
+        return self._reader.header.shape[1:]
 
     def array(self, name: str) -> np.ndarray:
         """All rows of `state`, `action` or `reward`; a view. Raises UsageError for `image`."""
@@ -44,4 +43,4 @@ class PackedMemory(Memory):
         return super().array(name)
 
     def _pictures(self, rows: np.ndarray) -> np.ndarray:
-        return self._reader.windows(self._on_disk[rows[:, 0]].tolist(), rows.shape[1])
+        return self._reader.gather(self._on_disk[rows])

@@ -45,7 +45,7 @@ def write_preview(dataset: Dataset, out: Path, episodes: Sequence[int] | None = 
     if not dataset.card["image"]:
         write_text(out / "index.html", page(dataset, ""))
         return [out / "index.html"]
-    pictures = Pictures(dataset.folder)
+    pictures = Pictures(dataset.folder, dataset.numbers)
     chosen = list(episodes or pictures.spread(EPISODES))
     files = {"sheet.png": png(sheet(pictures, chosen)), "episodes.gif": animation(pictures, chosen, fps)}
     files["index.html"] = page(dataset, seen(pictures, chosen, files["episodes.gif"])).encode()

@@ -21,13 +21,14 @@ SCALE, GAP, CAPTION = 2, 4, 14  # of an animation: how much larger, pixels betwe
 
 
 class Pictures:
-    """The pictures of a dataset's episodes, by the files alone."""
+    """The pictures of a dataset's episodes, by the files alone; with `numbers` of these episodes alone, which are then
+    counted anew."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, numbers: np.ndarray | None = None) -> None:
         store = folder / STORE
-        self.starts, self.lengths, self.returns = (
-            read_array(store / "episodes" / name) for name in ("start", "length", "ret")
-        )
+        columns = [read_array(store / "episodes" / name) for name in ("start", "length", "ret")]
+        self.numbers = np.arange(len(columns[0])) if numbers is None else numbers
+        self.starts, self.lengths, self.returns = (column[self.numbers] for column in columns)
         self._reader = ImageReader(store / "frames/image")
 
     def spread(self, count: int) -> list[int]:
@@ -45,7 +46,7 @@ class Pictures:
         return np.concatenate(list(pictures[np.linspace(0, len(pictures) - 1, frames).astype(int)]), axis=1)
 
     def label(self, episode: int) -> str:
-        return f"episode {episode}\nreturn {self.returns[episode]:.1f}"
+        return f"episode {self.numbers[episode]}\nreturn {self.returns[episode]:.1f}"
 
 
 def contact_sheet(folder: Path) -> Image | None:

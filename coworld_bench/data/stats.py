@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from coworld_bench.data.chunks import read_array
 from coworld_bench.data.dataset import Dataset
 from coworld_bench.data.layout import STORE
 
@@ -76,15 +77,15 @@ def pictures(dataset: Dataset) -> dict[str, Any] | None:
         return None
     files = (dataset.folder / STORE / "frames/image/c").rglob("*")
     stored, raw = sum(path.stat().st_size for path in files if path.is_file()), int(np.prod(dataset.card["image"]))
-    memory = dataset.load("packed")
+    on_disk, memory = int(read_array(dataset.folder / STORE / "episodes/length").sum()), dataset.load("packed")
     rows = np.linspace(0, dataset.rows - 1, min(PICTURES, dataset.rows)).astype(int)
     seen = memory.windows(rows, np.zeros_like(rows), 1).image
     assert seen is not None
     return {
         "size": dataset.card["image"],
         "bytes on disk": stored,
-        "bytes a picture": round(stored / dataset.rows, 1),
-        "smaller than raw": round(raw * dataset.rows / stored, 2),
+        "bytes a picture": round(stored / on_disk, 1),
+        "smaller than raw": round(raw * on_disk / stored, 2),
         "mean by channel": [round(float(value), 2) for value in seen.mean((0, 1, 2, 3))],
         "sd by channel": [round(float(value), 2) for value in seen.std((0, 1, 2, 3))],
     }

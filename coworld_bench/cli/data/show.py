@@ -9,7 +9,9 @@ import typer
 
 from coworld_bench.cli.common import Data, Json, show
 
-Name = Annotated[str, typer.Argument(metavar="DATASET", help="suite/task/quality, with a preset and -vN, or a folder.")]
+Name = Annotated[
+    str, typer.Argument(metavar="DATASET", help="suite/task/quality, with a preset and -vN, or a folder; @RULE for a part.")
+]
 
 
 def show_(name: Name, data: Data = None, json: Json = False) -> None:
