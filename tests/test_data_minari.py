@@ -14,7 +14,7 @@ from made_episodes import DATASET, SIZE, assert_same, card, played, several
 
 from coworld_bench.data.build import build
 from coworld_bench.data.dataset import Dataset, open_dataset
-from coworld_bench.data.minari import export_minari, import_minari
+from coworld_bench.data.formats.minari import export_minari, import_minari
 from coworld_bench.errors import DatasetError, UserError
 from coworld_bench.tasks import EnvSpec
 
@@ -102,7 +102,7 @@ def test_minaris_own_writer_can_be_imported(dataset: Dataset, tmp_path: Path) ->
     from gymnasium.envs.registration import EnvSpec as Registered
     from minari.data_collector import EpisodeBuffer
 
-    from coworld_bench.data.minari import gym_spaces
+    from coworld_bench.data.formats.minari import gym_spaces
 
     kwargs = EnvSpec("toy/point", image_size=SIZE).to_dict()
     registered = Registered("coworld/toy-point-v0", entry_point="coworld_bench.envs:make_env", kwargs=kwargs)
