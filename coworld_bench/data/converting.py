@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -20,7 +19,6 @@ from coworld_bench.files import named_when_whole
 from coworld_bench.paths import data_home
 from coworld_bench.tasks import EnvSpec
 
-PART = re.compile(r"[\w-]+", re.ASCII)  # of a name, as folders and Minari have it
 TOLD = ("action_repeat", "profile", "rewards", "sparse", "action_noise", "background")  # what no file says of pictures
 
 
@@ -80,9 +78,8 @@ def full_card(known: Mapping[str, Any], first: Episode, name: str | None, option
     if name is None and "dataset_id" not in known:
         raise UsageError("these files do not say what they are; name them with --name suite/task/quality[-preset]")
     if name is None and not options:
-        check_name(split_id(known["dataset_id"]))
         return dict(known)
-    named = check_name(split_id(name or known["dataset_id"]))
+    named = split_id(name or known["dataset_id"])
     if known.get("task", named.task) != named.task:
         raise UsageError(f"these files are of {known['task']}, so they cannot be called {name}")
     environment = environment_of(known, named, first, options)
@@ -94,14 +91,6 @@ def full_card(known: Mapping[str, Any], first: Episode, name: str | None, option
     quality = {**known.get("quality", {}), "label": named.quality}
     own = {"task": named.task, "preset": named.preset, "env_spec": environment.to_dict(), "quality": quality}
     return {**known, **own, "dataset_id": f"{named._replace(variant=variant).stem}-v{named.version or 0}"}
-
-
-def check_name(named: DatasetName) -> DatasetName:
-    """Raises UsageError for a name that is no name of folders, such as one with dots."""
-    for part in (*named.task.split("/"), named.quality):
-        if not PART.fullmatch(part):
-            raise UsageError(f"{named.stem} cannot be a dataset's name: {part!r} is not made of letters, digits, - and _")
-    return named
 
 
 def environment_of(known: Mapping[str, Any], named: DatasetName, first: Episode, options: Mapping[str, str]) -> EnvSpec:

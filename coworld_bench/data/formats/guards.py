@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coworld_bench.data.episode import Episode
+from coworld_bench.data.layout import split_id
 from coworld_bench.errors import DatasetError, UserError
 from coworld_bench.tasks import EnvSpec
 
@@ -184,9 +185,10 @@ def checked_card(where: Path | str, card: Any) -> dict[str, Any]:
     try:
         Card.model_validate(card)
         EnvSpec(**card["env_spec"])
+        split_id(card["dataset_id"])
     except ValidationError as error:
         first = error.errors()[0]
         raise refused(where, f"its card is damaged ({'.'.join(map(str, first['loc']))}: {first['msg'].lower()})") from error
     except (TypeError, ValueError, UserError) as error:
-        raise refused(where, f"its card names no environment of ours ({error})") from error
+        raise refused(where, f"its card names no environment or dataset of ours ({error})") from error
     return dict(card)

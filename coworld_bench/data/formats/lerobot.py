@@ -168,7 +168,7 @@ class Writer:
             chunk, file = divmod(self.files, FILES)
             self.path = self.folder / DATA.format(chunk_index=chunk, file_index=file)
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = parquet().ParquetWriter(self.path, table.schema)
+            self.file = parquet().ParquetWriter(self.path, table.schema, write_page_checksum=True)
             self.files += 1
         self.file.write_table(table, row_group_size=max(table.num_rows, 1))
 
@@ -341,7 +341,7 @@ def read_batches(layout: Layout) -> Iterator[dict[str, Any]]:
     rows = 0
     for path in files:
         try:
-            with parquet().ParquetFile(path) as file:
+            with parquet().ParquetFile(path, page_checksum_verification=True) as file:
                 rows += file.metadata.num_rows
                 for batch in file.iter_batches(BATCH, columns=sorted(wanted), use_threads=False):
                     yield {name: as_numpy(layout, path, name, batch.column(name)) for name in wanted}

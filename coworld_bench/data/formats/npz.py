@@ -68,9 +68,9 @@ def read_file(path: Path) -> Episode:
     lacking = {"action", "reward"} - set(found)
     if lacking or not {"image", "state"} & set(found):
         raise refused(path, f"it lacks {', '.join(sorted(lacking)) or 'image'}; it has {', '.join(sorted(found))}")
+    if {shape[:1] for shape, _ in found.values()} != {found["reward"][0][:1]} - {()}:
+        raise refused(path, "its arrays differ in their number of rows")
     for shape, dtype in found.values():
-        if not shape or shape[0] != found["reward"][0][0]:
-            raise refused(path, "its arrays differ in their number of rows")
         fits_memory(path, 1, math.prod(shape) * dtype.itemsize)
     arrays = load(path, READ & set(found))
     rows = len(arrays["reward"])
