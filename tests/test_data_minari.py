@@ -48,6 +48,27 @@ def test_minari_reads_the_export(dataset: Dataset) -> None:
     assert seeds == [episode.meta["seed"] for episode in EPISODES]
 
 
+def test_minari_draws_from_the_export(dataset: Dataset) -> None:
+    loaded = minari.load_dataset(export_minari(dataset))
+    loaded.set_seed(1)
+    drawn = loaded.sample_episodes(20)
+    assert {int(episode.id) for episode in drawn} == set(range(len(EPISODES)))
+    for given in [*drawn, *loaded.iterate_episodes([3, 1])]:
+        expected = EPISODES[int(given.id)]
+        np.testing.assert_array_equal(given.observations["image"], expected.image)
+        np.testing.assert_array_equal(given.rewards, expected.reward[1:])
+    assert [int(episode.id) for episode in loaded.iterate_episodes([3, 1])] == [3, 1]
+    terminated = loaded.filter_episodes(lambda episode: bool(episode.terminations[-1]))
+    assert terminated.episode_indices.tolist() == [4]
+
+
+def test_a_dataset_that_minari_cannot_name_is_refused(tmp_path: Path) -> None:
+    odd = open_dataset(build(EPISODES[:1], tmp_path / "odd", card(dataset_id="toy/point/half done.v0")))
+    with pytest.raises(UserError, match="Minari cannot name a dataset coworld/toy/point/half done"):
+        export_minari(odd, tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_the_environment_is_recovered(dataset: Dataset) -> None:
     environment = minari.load_dataset(export_minari(dataset)).recover_environment()
     try:
