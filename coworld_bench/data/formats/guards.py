@@ -167,7 +167,7 @@ class Card(BaseModel):
     """What a card that comes in a file must be for `build`, `open_dataset` and the command line to use it."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
-    dataset_id: str
+    dataset_id: str | None = None  # of a dataset that has one already
     task: str
     env_spec: dict[str, Any]
     preset: str | None = None
@@ -185,7 +185,8 @@ def checked_card(where: Path | str, card: Any) -> dict[str, Any]:
     try:
         Card.model_validate(card)
         EnvSpec(**card["env_spec"])
-        split_id(card["dataset_id"])
+        if "dataset_id" in card:
+            split_id(card["dataset_id"])
     except ValidationError as error:
         first = error.errors()[0]
         raise refused(where, f"its card is damaged ({'.'.join(map(str, first['loc']))}: {first['msg'].lower()})") from error

@@ -29,7 +29,6 @@ from coworld_bench.data.formats.guards import (
     read_description,
     refused,
 )
-from coworld_bench.data.layout import VERSION
 from coworld_bench.errors import DatasetError, UserError
 from coworld_bench.files import named_when_whole, write_json
 
@@ -221,7 +220,7 @@ def refuse_foreign(name: str, where: Path, described: Mapping[str, Any]) -> None
 
 
 def foreign_card(where: Path, described: Mapping[str, Any]) -> dict[str, Any]:
-    """The card of a dataset that did not come from here: its environment must be one of ours.
+    """What is known of a dataset that did not come from here: its environment must be one of ours. It has no name yet.
 
     Raises DatasetError when the environment is missing or another one."""
     environment = embedded(where, described, "env_spec")
@@ -229,14 +228,12 @@ def foreign_card(where: Path, described: Mapping[str, Any]) -> dict[str, Any]:
     if environment.get("entry_point") != "coworld_bench.envs:make_env" or not isinstance(kwargs, dict):
         named = described.get("dataset_id")
         raise DatasetError(f"{named} does not name an environment of coworld_bench, so it cannot be used")
-    name = str(described.get("dataset_id")).removeprefix(PREFIX)
     card = {
-        "dataset_id": name,
         "task": kwargs.get("task"),
         "env_spec": kwargs,
-        "quality": {"label": VERSION.sub("", name.rpartition("/")[2])},
         "policy": {"algo": str(described.get("algorithm_name", ""))},
         "license": str(described.get("license", "unknown")),
+        "provenance": {"imported": {"format": "minari", "dataset_id": str(described.get("dataset_id"))}},
     }
     return checked_card(where, card)
 
