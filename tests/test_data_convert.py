@@ -62,6 +62,7 @@ def test_a_name_and_options_for_files_that_say_nothing(
     code, said = run(told, capsys)
     assert code == OK and json.loads(said)["dataset_id"] == "toy/point/medium-expert-quick__repeat5_16px-v0"
     assert open_dataset(json.loads(said)["folder"]).env_spec.action_repeat == 5
+    assert "imported from  " in run(f"data show {json.loads(said)['folder']}", capsys)[1]
     code, said = run(told, capsys)
     assert code == SOME_FAILED and "holds a complete dataset already" in said
     assert run(f"{told} --force", capsys)[0] == OK

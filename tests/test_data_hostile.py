@@ -425,6 +425,7 @@ SIDECAR: list[tuple[Break, str]] = [
     (of_card(env_spec={"task": "elsewhere/point"}), "names no environment or dataset of ours"),
     (of_card(quality={"reference": "high"}), "its card is damaged .quality.reference"),
     (of_card(license=7), "its card is damaged .license"),
+    (of_card(provenance={"imported": "from nowhere"}), "its card is damaged .provenance.imported"),
     (of_card(dataset_id="toy/point/../../../tmp/outside"), "a dataset is named suite/task/quality, as in"),
     (of_card(dataset_id="toy/point/.."), "names no environment or dataset"),
     (of_card(dataset_id="metaworld/../medium"), "names no environment or dataset"),

@@ -14,6 +14,7 @@ from coworld_bench.data.episode import Episode
 from coworld_bench.data.formats import find_format
 from coworld_bench.data.formats.guards import refused
 from coworld_bench.data.layout import DatasetName, split_id
+from coworld_bench.data.lock import WriterLock
 from coworld_bench.errors import DatasetError, UsageError, unknown
 from coworld_bench.files import named_when_whole
 from coworld_bench.paths import data_home
@@ -56,10 +57,15 @@ def import_dataset(
         raise refused(path, "there are no episodes in it")
     card = full_card(known, first, name, options or {})
     folder = Path(out).expanduser() if out is not None else dataset_folder(data_home(data), card["dataset_id"])
-    if folder.is_dir():
+    lock = WriterLock(folder)
+    try:
         refuse(folder, force)
-    with named_when_whole(folder) as whole:
-        build(alike(first, episodes, path), whole, card)
+        with named_when_whole(folder) as whole:
+            build(alike(first, episodes, path), whole, card)
+    finally:
+        lock.release()
+        if not any(folder.iterdir()):
+            folder.rmdir()
     return open_dataset(folder)
 
 

@@ -38,8 +38,8 @@ def convert_(
 
     if to is not None:
         folder = export_dataset(source, to, out, data=data, force=force)
-        document = {"format": to, "folder": str(folder), "loses": find_format(to).loses}
-        show(f"{folder}\n{to} loses: {find_format(to).loses}", {"schema": 1, **document}, json)
+        document = {"format": to, "folder": str(folder), "lacks": find_format(to).lacks}
+        show(f"{folder}\n{to}: {find_format(to).lacks}", {"schema": 1, **document}, json)
     else:
         made = import_dataset(Path(source), str(origin), name, options=options, data=data, out=out, force=force)
         left_out = made.card.get("provenance", {}).get("imported", {}).get("left_out", [])

@@ -20,14 +20,14 @@ class Format:
 
     export   writes a dataset into a folder, one episode in memory at a time, and returns where it lies
     read     the episodes of such a folder or file, and what is known of their card
-    loses    what other programs do not find in it, and where it is instead
+    lacks    what other programs do not find in it, and where it is instead
     """
 
     name: str
     what: str
     export: Callable[..., Path]
     read: Callable[[Path], Imported]
-    loses: str
+    lacks: str
     check: Callable[[], Any] = lambda: None  # raises MissingPackage where it cannot be written or read
     own_home: bool = False  # whether it knows a place of its own, so that no folder need be named
 
@@ -38,13 +38,13 @@ class Format:
             raise UsageError(f"the format {self.name} has no place of its own; say where with --out DIR")
 
 
-BESIDE = "the card and the episodes' seeds and policies lie in coworld.json beside"
+BESIDE = "the card and the episodes' seeds and policies are in coworld.json beside"
 FORMATS = {
     each.name: each
     for each in (
         Format(
             "minari", "Minari's HDF5 datasets, whole: minari.load_dataset reads them",
-            minari.export, minari.read, "nothing: card and seeds are in Minari's metadata", own_home=True,
+            minari.export, minari.read, "nothing is left out: card and seeds are in Minari's metadata", own_home=True,
         ),
         Format(
             "npz", "an npz file an episode, as the authors of CoWorld and V-D4RL (64 pixels) have them",
@@ -60,7 +60,7 @@ FORMATS = {
         ),
         Format(
             "lerobot", "LeRobot v3.0: Parquet files with pictures as PNG",
-            lerobot.export, lerobot.read, f"what was seen last lies in coworld_last.parquet; {BESIDE}", lerobot.parquet,
+            lerobot.export, lerobot.read, f"what was seen last is in coworld_last.parquet, {BESIDE}", lerobot.parquet,
         ),
     )
 }  # fmt: skip

@@ -151,10 +151,13 @@ def checked_meta(where: Path | str, meta: Any) -> dict[str, Any]:
     return meta
 
 
-class Quality(BaseModel):
+class Part(BaseModel):
     """Of a card: what is computed or formatted with. The rest is kept as it is."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class Quality(Part):
     label: str | None = None
     rule: str | None = None
     reference: float | None = None
@@ -163,10 +166,22 @@ class Quality(BaseModel):
     curve: list[dict[str, Any]] = []
 
 
-class Card(BaseModel):
+class Origin(Part):
+    format: str = ""
+    left_out: list[str] = []
+
+
+class Provenance(Part):
+    imported: Origin = Origin()
+    packages: dict[str, Any] = {}
+    machine: dict[str, Any] = {}
+    git: dict[str, Any] | None = None
+    gl: dict[str, Any] | None = None
+
+
+class Card(Part):
     """What a card that comes in a file must be for `build`, `open_dataset` and the command line to use it."""
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
     dataset_id: str | None = None  # of a dataset that has one already
     task: str
     env_spec: dict[str, Any]
@@ -175,7 +190,7 @@ class Card(BaseModel):
     quality: Quality = Quality()
     policy: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
-    provenance: dict[str, Any] = {}
+    provenance: Provenance = Provenance()
     has_success: bool = False
     license: str = ""
 
