@@ -16,6 +16,8 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet
 # RoboDesk requires the retired `gym`, which it hardly uses
 ROBODESK := $(PIP) --no-deps robodesk==1.0.0
+# d3rlpy, for examples/read_with_d3rlpy.py, requires gymnasium 1.0.0 and works with the one here
+D3RLPY := $(PIP) gym==0.26.2 dataclasses-json structlog click colorama && $(PIP) --no-deps d3rlpy==2.8.1
 
 .DELETE_ON_ERROR:
 .PHONY: quickstart test check install install-dev clean
@@ -48,6 +50,7 @@ install-dev: .venv/installed-dev
 .venv/installed-dev: pyproject.toml | .venv/bin/python
 	$(PIP) -e ".[dev]"
 	$(ROBODESK)
+	$(D3RLPY)
 	@touch $@ .venv/installed
 
 clean:

@@ -14,7 +14,7 @@ from coworld_bench.checkpoints import load_state, save_state
 from coworld_bench.config import Config, need_pictures, override, resolve, usual_env
 from coworld_bench.data.build import build
 from coworld_bench.data.dataset import dataset_folder, dataset_id, open_dataset
-from coworld_bench.data.minari import export_minari, minari_root
+from coworld_bench.data.formats import FORMATS, find_format
 from coworld_bench.data.staging import Staging
 from coworld_bench.devices import choose_device
 from coworld_bench.envs import check_task, domain_of, gl_info
@@ -31,7 +31,7 @@ from coworld_bench.tasks import EnvSpec
 
 Observe = Callable[[dict[str, Any]], None]
 QUALITIES = {"medium-replay": 1 / 3, "medium-expert": 1.0}  # the share of the reference return that stops collection
-FORMATS = ("zarr", "minari")
+OWN_FORMAT = "zarr"  # as datasets are kept here
 
 
 @dataclass(frozen=True)
@@ -129,21 +129,24 @@ def collect(
     """Train DreamerV2 on `task` until the quality's share of the reference return is reached; keep all its experience.
 
     A finished dataset is never overwritten and an unfinished collection never dropped without `force`; `resume` goes on
-    with the latter. `out` is the dataset's folder (for `minari`: the folder of Minari datasets). `workers` environment
-    processes act together while the agent learns; another number of them (above 1) makes another dataset."""
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
+    with the latter. `format` is zarr or one of `data.formats`, which the dataset is exported to. `out` is the dataset's
+    folder or the export's (for `minari`: the folder of Minari datasets). `workers` environment processes act together
+    while the agent learns; another number of them (above 1) makes another dataset."""
+    if format != OWN_FORMAT and format not in FORMATS:
+        raise unknown("format", format, [OWN_FORMAT, *FORMATS])
     spec = plan_collection(task, quality, preset, seed, reference_return, options, workers)
     out = None if out is None else Path(out).expanduser()
-    folder = out if out is not None and format == "zarr" else dataset_folder(data_home(data), spec.id)
+    if format != OWN_FORMAT:
+        find_format(format).demand(out)
+    folder = out if out is not None and format == OWN_FORMAT else dataset_folder(data_home(data), spec.id)
     if (folder / "manifest.json").is_file() and not force:
-        if format != "minari":
+        if format == OWN_FORMAT:
             raise UsageError(f"dataset {spec.id} is finished at {folder}; --force collects it again")
     else:
         _collect(spec, folder, data_home(data), choose_device(device), resume, force, observe)
     dataset = open_dataset(folder)
-    if format == "minari":
-        folder = minari_root(out) / export_minari(dataset, out)
+    if format != OWN_FORMAT:
+        folder = find_format(format).export(dataset, out)
     fired = bool(dataset.card["quality"]["fired"])
     return Collected(dataset.id, folder, dataset.fingerprint, fired, dataset.episodes, float(dataset.returns.mean()))
 

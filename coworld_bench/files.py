@@ -40,6 +40,29 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def sync_tree(folder: Path) -> None:
+    """Make all of `folder` survive a power cut."""
+    for path in [folder, *folder.rglob("*")]:
+        sync(path)
+
+
+@contextmanager
+def named_when_whole(folder: Path) -> Iterator[Path]:
+    """Give an empty folder beside `folder` to fill; on success it is synced and takes the name, in the place of what was
+    there. After a failure nothing of it is left."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    clear_folder(partial)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        sync_tree(partial)
+        clear_folder(folder)
+        partial.rename(folder)
+        sync(folder.parent)
+    finally:
+        clear_folder(partial)
+
+
 def write_text(path: Path, text: str) -> None:
     with atomic(path) as file:
         file.write(text.encode())

@@ -22,7 +22,11 @@ WRONG = [
     ("collect toy/pint", USAGE, "no task 'toy/pint'; did you mean toy/point"),
     ("collect toy/point --quality medium", USAGE, "did you mean medium-replay or medium-expert"),
     ("collect toy/point --preset quik", USAGE, "no preset 'quik'; did you mean quick"),
-    ("collect toy/point --preset smoke --format hdf5", USAGE, "no format 'hdf5'; known: minari, zarr"),
+    (
+        "collect toy/point --preset smoke --format hdf5",
+        USAGE,
+        "no format 'hdf5'; known: d4rl, lerobot, minari, npz, vd4rl84",
+    ),
     ("collect dmc/walker_flies --reference-return 1", USAGE, "no task 'dmc/walker_flies'; did you mean"),
     ("collect toy/point --seed one", USAGE, "'--seed'"),
     ("collect toy/point --seed -1", USAGE, "a seed must be in [0, 2000); got -1"),

@@ -13,8 +13,9 @@ import pytest
 from made_episodes import DATASET, SIZE, assert_same, card, played, several
 
 from coworld_bench.data.build import build
+from coworld_bench.data.converting import import_dataset
 from coworld_bench.data.dataset import Dataset, open_dataset
-from coworld_bench.data.minari import export_minari, import_minari
+from coworld_bench.data.formats.minari import export_minari, import_minari
 from coworld_bench.errors import DatasetError, UserError
 from coworld_bench.tasks import EnvSpec
 
@@ -46,6 +47,27 @@ def test_minari_reads_the_export(dataset: Dataset) -> None:
         assert [bool(end[-1]) for end in ends] == [expected.terminal, not expected.terminal]
     seeds = [entry["seed"] for entry in loaded.storage.get_episode_metadata(range(5))]
     assert seeds == [episode.meta["seed"] for episode in EPISODES]
+
+
+def test_minari_draws_from_the_export(dataset: Dataset) -> None:
+    loaded = minari.load_dataset(export_minari(dataset))
+    loaded.set_seed(1)
+    drawn = list(loaded.sample_episodes(3))
+    assert len({int(episode.id) for episode in drawn}) == 3
+    for given in [*drawn, *loaded.iterate_episodes([3, 1])]:
+        expected = EPISODES[int(given.id)]
+        np.testing.assert_array_equal(given.observations["image"], expected.image)
+        np.testing.assert_array_equal(given.rewards, expected.reward[1:])
+    assert [int(episode.id) for episode in loaded.iterate_episodes([3, 1])] == [3, 1]
+    terminated = loaded.filter_episodes(lambda episode: bool(episode.terminations[-1]))
+    assert terminated.episode_indices.tolist() == [4]
+
+
+def test_a_dataset_that_minari_cannot_name_is_refused(tmp_path: Path) -> None:
+    odd = open_dataset(build(EPISODES[:1], tmp_path / "odd", card(dataset_id="toy/point/half done.v0")))
+    with pytest.raises(UserError, match="Minari cannot name a dataset coworld/toy/point/half done"):
+        export_minari(odd, tmp_path / "elsewhere")
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_the_environment_is_recovered(dataset: Dataset) -> None:
@@ -102,7 +124,7 @@ def test_minaris_own_writer_can_be_imported(dataset: Dataset, tmp_path: Path) ->
     from gymnasium.envs.registration import EnvSpec as Registered
     from minari.data_collector import EpisodeBuffer
 
-    from coworld_bench.data.minari import gym_spaces
+    from coworld_bench.data.formats.minari import gym_spaces
 
     kwargs = EnvSpec("toy/point", image_size=SIZE).to_dict()
     registered = Registered("coworld/toy-point-v0", entry_point="coworld_bench.envs:make_env", kwargs=kwargs)
@@ -128,7 +150,9 @@ def test_minaris_own_writer_can_be_imported(dataset: Dataset, tmp_path: Path) ->
         np.testing.assert_array_equal(given.action, expected.action)
         np.testing.assert_array_equal(given.reward, expected.reward)
         assert (given.terminal, given.meta) == (expected.terminal, {"seed": expected.meta["seed"]})
-    assert described["task"] == "toy/point"
+    made = import_dataset(tmp_path / "minari/other/own-v0", "minari", "toy/point/own-smoke", data=tmp_path / "data")
+    assert (made.id, made.env_spec) == ("toy/point/own-smoke__16px-v0", EnvSpec("toy/point", image_size=SIZE))
+    assert described["provenance"]["imported"] == {"format": "minari", "dataset_id": "other/own-v0"}
 
 
 @pytest.mark.parametrize(

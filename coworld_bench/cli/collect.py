@@ -18,8 +18,10 @@ def collect(
     quality: Quality = "medium-replay",
     preset: Preset = "quick",
     seed: Annotated[int | None, typer.Option(help="[default: the task's recipe]")] = None,
-    format: Annotated[str, typer.Option(help="zarr or minari.")] = "zarr",
-    out: Annotated[Path | None, typer.Option(help="The dataset's folder; for minari the folder of its datasets.")] = None,
+    format: Annotated[str, typer.Option(help="zarr, or a format of `data convert`.")] = "zarr",
+    out: Annotated[
+        Path | None, typer.Option(help="The dataset's or export's folder; for minari that of its datasets.")
+    ] = None,
     data: Data = None,
     runs: Annotated[Path | None, typer.Option(help="As `run` has it; a collection writes no results.")] = None,
     device: Device = "auto",

@@ -18,7 +18,7 @@ from coworld_bench.data.lock import LOCK, WriterLock
 from coworld_bench.data.preview import contact_sheet
 from coworld_bench.data.writer import StoreWriter
 from coworld_bench.errors import UserError
-from coworld_bench.files import digest_of, sha256_file, sync, write_json, write_text
+from coworld_bench.files import digest_of, sha256_file, sync, sync_tree, write_json, write_text
 
 OURS = {STORE, JOURNAL, CARD, MANIFEST, Path(SHEET).parts[0]}
 BESIDE = {LOCK, "staging"}  # what may lie in the folder and is left alone
@@ -120,12 +120,6 @@ def write(episodes: Iterable[Episode], folder: Path, card: Mapping[str, Any]) ->
     write_text(folder / CARD, card_text(full_card))
     sync_tree(folder)
     write_manifest(folder, full_card)
-
-
-def sync_tree(folder: Path) -> None:
-    """Make all of `folder` survive a power cut."""
-    for path in [folder, *folder.rglob("*")]:
-        sync(path)
 
 
 def write_manifest(folder: Path, card: Mapping[str, Any]) -> None:

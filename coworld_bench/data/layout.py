@@ -37,6 +37,7 @@ EPISODE_TYPES = {
 }  # fmt: skip
 META_COLUMNS = {"seed": "seed", "env_steps": "env_steps", "updates": "policy_step", "noise": "noise"}  # of Episode.meta
 VERSION = re.compile(r"-v(\d+)$")
+PART = re.compile(r"[\w-]+", re.ASCII)  # of an id, which names folders here and datasets in Minari
 
 
 def slots(rows: int) -> int:
@@ -73,8 +74,9 @@ def split_id(name: str) -> DatasetName:
     """The parts of a dataset id, but for which of its episodes it says.
 
     Raises UsageError for a name that is not suite/task/quality or whose task does not exist."""
-    task, _, rest = name.partition("@")[0].rpartition("/")
-    if task.count("/") != 1 or not rest:
+    whole = name.partition("@")[0]
+    task, _, rest = whole.rpartition("/")
+    if task.count("/") != 1 or not all(PART.fullmatch(part) for part in whole.split("/")):
         raise UsageError(f"a dataset is named suite/task/quality, as in metaworld/window_close/medium-replay; got {name!r}")
     match = VERSION.search(rest)
     quality, _, variant = VERSION.sub("", rest).partition("__")

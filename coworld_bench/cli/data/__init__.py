@@ -6,16 +6,17 @@ from collections.abc import Callable
 
 import typer
 
-from coworld_bench.cli.data import bench, listing, preview, repair, show, split, stats, verify
+from coworld_bench.cli.data import bench, convert, listing, preview, repair, show, split, stats, verify
 
 VERBS: dict[str, Callable[..., int | None]] = {
     "list": listing.list_,
     "show": show.show_,
-    "split": split.split_,
     "verify": verify.verify_,
     "repair": repair.repair_,
     "preview": preview.preview_,
     "stats": stats.stats_,
+    "convert": convert.convert_,
+    "split": split.split_,
     "bench": bench.bench_,
 }
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,16 +18,26 @@ import numpy as np
 
 from coworld_bench.data.dataset import Dataset
 from coworld_bench.data.episode import Episode
-from coworld_bench.data.layout import VERSION
+from coworld_bench.data.formats import hdf5
+from coworld_bench.data.formats.guards import (
+    behind_zeros,
+    checked,
+    checked_card,
+    checked_meta,
+    fits_memory,
+    flags,
+    read_description,
+    refused,
+)
 from coworld_bench.errors import DatasetError, UserError
-from coworld_bench.files import sync, write_json
+from coworld_bench.files import named_when_whole, write_json
 
 if TYPE_CHECKING:
     import h5py
     from gymnasium import Space
 
 PREFIX, META, DATA, METADATA = "coworld/", "coworld_meta", "main_data.hdf5", "metadata.json"
-GZIP, WINDOW = {"compression": "gzip", "compression_opts": 4}, 50  # 8.5 times smaller than Minari's own raw file
+WINDOW = 50  # rows of a chunk; with gzip 8.5 times smaller than Minari's own raw file
 SIMULATORS = ("mujoco", "metaworld", "dm_control", "robodesk")
 
 
@@ -37,24 +47,36 @@ def export_minari(dataset: Dataset, root: Path | str | None = None, force: bool 
     >>> minari.load_dataset(export_minari(dataset)).recover_environment()  # doctest: +SKIP
 
     The folder takes its name when it is whole. An export that exists is kept when it is of this very dataset.
-    Raises UserError when it is of another, unless `force`."""
-    name = PREFIX + dataset.id
+    Raises UserError when it is of another, unless `force`, and for a dataset that Minari could not name."""
+    name = minari_name(dataset.id)
     folder = minari_root(root) / name
     if folder.exists() and not force:
         if exported_fingerprint(folder) == dataset.fingerprint:
             return name
         raise UserError(f"Minari has another {name} already in {folder}; remove it, or replace it with --force")
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "data").mkdir(parents=True)
-    write_episodes(partial / "data" / DATA, dataset)
-    size_mb = (partial / "data" / DATA).stat().st_size / 1e6
-    write_json(partial / "data" / METADATA, metadata(dataset, name) | {"dataset_size": round(size_mb, 1)})
-    sync(partial / "data")
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
-    sync(folder.parent)
+    with named_when_whole(folder) as partial:
+        (partial / "data").mkdir()
+        write_episodes(partial / "data" / DATA, dataset)
+        size_mb = (partial / "data" / DATA).stat().st_size / 1e6
+        write_json(partial / "data" / METADATA, metadata(dataset, name) | {"dataset_size": round(size_mb, 1)})
+    return name
+
+
+def export(dataset: Dataset, out: Path | None, force: bool = False) -> Path:
+    """Write `dataset` below `out`, or where Minari keeps its own, and return its folder."""
+    return minari_root(out) / export_minari(dataset, out, force)
+
+
+def minari_name(dataset_id: str) -> str:
+    """What Minari calls the dataset. Raises UserError where its rules allow no such name."""
+    from minari.dataset.minari_dataset import parse_dataset_id
+
+    name = PREFIX + dataset_id
+    try:
+        parse_dataset_id(name)
+    except (ValueError, TypeError) as error:
+        rule = "letters, digits, - and _ between slashes, and -vN at the end"
+        raise UserError(f"Minari cannot name a dataset {name}: its names are {rule}") from error
     return name
 
 
@@ -77,7 +99,6 @@ def write_episodes(path: Path, dataset: Dataset) -> None:
     with h5py.File(path, "w", track_order=True) as file:
         for index, episode in enumerate(dataset):
             write_episode(file.create_group(f"episode_{index}"), index, episode, dataset.card["has_success"])
-    sync(path)
 
 
 def write_episode(group: h5py.Group, index: int, episode: Episode, has_success: bool) -> None:
@@ -88,7 +109,7 @@ def write_episode(group: h5py.Group, index: int, episode: Episode, has_success: 
     observations = group.create_group("observations")
     if episode.image is not None:
         chunks = (min(WINDOW, episode.rows), *episode.image.shape[1:])
-        observations.create_dataset("image", data=episode.image, chunks=chunks, **GZIP)
+        observations.create_dataset("image", data=episode.image, chunks=chunks, **hdf5.GZIP)
     observations["state"] = episode.state
     group["actions"], group["rewards"] = episode.action[1:], episode.reward[1:]
     last = np.arange(episode.env_steps) == episode.env_steps - 1
@@ -158,71 +179,94 @@ def import_minari(name: str | Path, root: Path | str | None = None) -> tuple[Ite
     if not folders:
         raise DatasetError(f"no Minari dataset {name} in {minari_root(root)}; fetch it with: minari download {name}")
     folder = folders[0]
-    described = json.loads((folder / "data" / METADATA).read_text())
-    refuse_foreign(str(name), described)
-    card = json.loads(described["coworld_card"]) if "coworld_card" in described else foreign_card(described)
-    return read_episodes(folder / "data" / DATA, int(described["total_episodes"])), card
+    where = folder / "data" / METADATA
+    described = read_description(where)
+    refuse_foreign(str(name), where, described)
+    if "coworld_card" in described:
+        card = checked_card(where, embedded(where, described, "coworld_card"))
+    else:
+        card = foreign_card(where, described)
+    count = described.get("total_episodes")
+    if not isinstance(count, int | float) or count < 1 or count != int(count):
+        raise refused(where, f"it counts {count!r} episodes")
+    return read_episodes(folder / "data" / DATA, int(count)), card
 
 
-def refuse_foreign(name: str, described: Mapping[str, Any]) -> None:
+def read(path: Path) -> tuple[Iterator[Episode], dict[str, Any]]:
+    """The episodes of a Minari dataset, named by id or folder."""
+    return import_minari(path)
+
+
+def embedded(where: Path, described: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The JSON object that an entry of the description is the text of; empty where there is no entry."""
+    try:
+        found = json.loads(described.get(name) or "{}")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise refused(where, f"{name} is no JSON") from error
+    if not isinstance(found, dict):
+        raise refused(where, f"{name} is no JSON object")
+    return found
+
+
+def refuse_foreign(name: str, where: Path, described: Mapping[str, Any]) -> None:
     """Raises DatasetError for a dataset whose pictures are not exact or whose format or spaces are not these."""
-    observation = json.loads(described.get("observation_space", "{}"))
-    parts = observation.get("subspaces", {})
+    parts = embedded(where, described, "observation_space").get("subspaces", {})
+    if not isinstance(parts, dict) or "state" not in parts or not set(parts) <= {"image", "state"}:
+        raise DatasetError(f"{name} has other observations than a Dict of `state` and, where there is one, `image`")
     if "image" in parts and described.get("jpeg_encoding", True):
         raise DatasetError(f"{name} keeps its pictures as lossy JPEG; import one written with jpeg_encoding=False")
     if described.get("data_format") != "hdf5":
         raise DatasetError(f"{name} is kept as {described.get('data_format')}; only Minari's hdf5 format can be imported")
-    if not isinstance(parts, dict) or "state" not in parts or not set(parts) <= {"image", "state"}:
-        raise DatasetError(f"{name} has other observations than a Dict of `state` and, where there is one, `image`")
 
 
-def foreign_card(described: Mapping[str, Any]) -> dict[str, Any]:
-    """The card of a dataset that did not come from here: its environment must be one of ours.
+def foreign_card(where: Path, described: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a dataset that did not come from here: its environment must be one of ours. It has no name yet.
 
     Raises DatasetError when the environment is missing or another one."""
-    environment = json.loads(described.get("env_spec") or "{}")
-    if environment.get("entry_point") != "coworld_bench.envs:make_env":
-        raise DatasetError(f"{described['dataset_id']} does not name an environment of coworld_bench, so it cannot be used")
-    name = described["dataset_id"].removeprefix(PREFIX)
-    label = VERSION.sub("", name.rpartition("/")[2])
-    return {
-        "dataset_id": name,
-        "task": environment["kwargs"]["task"],
-        "env_spec": environment["kwargs"],
-        "quality": {"label": label},
-        "policy": {"algo": described.get("algorithm_name", "")},
-        "license": described.get("license", "unknown"),
+    environment = embedded(where, described, "env_spec")
+    kwargs = environment.get("kwargs")
+    if environment.get("entry_point") != "coworld_bench.envs:make_env" or not isinstance(kwargs, dict):
+        named = described.get("dataset_id")
+        raise DatasetError(f"{named} does not name an environment of coworld_bench, so it cannot be used")
+    card = {
+        "task": kwargs.get("task"),
+        "env_spec": kwargs,
+        "policy": {"algo": str(described.get("algorithm_name", ""))},
+        "license": str(described.get("license", "unknown")),
+        "provenance": {"imported": {"format": "minari", "dataset_id": str(described.get("dataset_id"))}},
     }
+    return checked_card(where, card)
 
 
 def read_episodes(path: Path, count: int) -> Iterator[Episode]:
     """The episodes of Minari's HDF5 file. Raises DatasetError when the file cannot be read."""
-    import h5py
-
-    try:
-        with h5py.File(path, "r") as file:
-            for index in range(count):
-                yield read_episode(file[f"episode_{index}"])
-    except (OSError, KeyError) as error:
-        raise DatasetError(f"{path} is damaged ({error}); export or download it again") from error
+    with hdf5.opened(path) as file:
+        for index in range(count):
+            yield read_episode(path, hdf5.group(file, f"episode_{index}", path))
 
 
-def read_episode(group: h5py.Group) -> Episode:
+def read_episode(path: Path, group: h5py.Group) -> Episode:
     """One episode with row 0 put back."""
-    observations, infos = group["observations"], group.get("infos", {})
-    success = infos["success"][()].astype(np.uint8) if "success" in infos else np.zeros(len(group["rewards"]), np.uint8)
-    meta = json.loads(group.attrs[META]) if META in group.attrs else {"seed": int(group.attrs.get("seed", 0))}
-    return Episode(
-        image=observations["image"][()] if "image" in observations else None,
-        state=observations["state"][()].astype(np.float32),
-        action=with_first_row(group["actions"][()].astype(np.float32)),
-        reward=with_first_row(group["rewards"][()].astype(np.float32)),
-        success=success if len(success) == len(group["rewards"]) + 1 else with_first_row(success),
-        terminal=bool(group["terminations"][-1]),
-        meta=meta,
-    )
+    names = {"state": "observations/state", "action": "actions", "reward": "rewards"}
+    optional = {"image": "observations/image", "success": "infos/success"}
+    names |= {name: place for name, place in optional.items() if hdf5.has(group, place)}
+    columns = {name: hdf5.column(group, place, path) for name, place in names.items()}
+    for column in columns.values():
+        fits_memory(path, 1, column.nbytes)
+    arrays = {name: column[()] for name, column in columns.items()}
+    steps = len(arrays["reward"])
+    ends = {}
+    for name in ("terminations", "truncations"):
+        ends[name] = flags(path, name, hdf5.column(group, name, path)[()], steps)
+        if ends[name][:-1].any():
+            raise refused(path, f"{group.name} goes on after {name} say that it ended")
+    short = [name for name in ("action", "reward", "success") if name in arrays and len(arrays[name]) == steps]
+    arrays |= {name: behind_zeros(arrays[name]) for name in short}  # success is N+1 long where `reset` reported it
+    said = json.loads(group.attrs[META]) if META in group.attrs else {"seed": seed_of(group)}
+    return replace(checked(path, arrays, terminal=bool(ends["terminations"][-1])), meta=checked_meta(path, said))
 
 
-def with_first_row(array: np.ndarray) -> np.ndarray:
-    """`array` behind a row of zeros."""
-    return np.concatenate([np.zeros_like(array[:1]), array])
+def seed_of(group: h5py.Group) -> int:
+    """The seed of a foreign episode; 0 where it is not known, which Minari writes as the word None."""
+    seed = group.attrs.get("seed", 0)
+    return 0 if isinstance(seed, str) else int(seed)
