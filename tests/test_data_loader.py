@@ -23,7 +23,7 @@ from coworld_bench.data.chunks import Shard
 from coworld_bench.data.dataset import Dataset, open_dataset
 from coworld_bench.data.lock import WriterLock
 from coworld_bench.data.memory import Batch, BatchStream, EpisodeMemory
-from coworld_bench.data.packed import PackedMemory
+from coworld_bench.data.packed import DecodedMemory, PackedMemory
 from coworld_bench.data.shared import HEADER, MappedMemory, shared_file
 from coworld_bench.data.windows import Windows
 from coworld_bench.errors import NotUsable, UsageError
@@ -72,7 +72,7 @@ def test_pictures_are_made_once_and_auto_takes_them_where_they_are(
     folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = open_dataset(folder)
-    assert isinstance(dataset.load(), EpisodeMemory) and not cache.exists()
+    assert isinstance(dataset.load(), DecodedMemory) and not cache.exists()
     dataset.load("shared")
     made = shared_file(dataset).stat().st_mtime_ns  # type: ignore[union-attr]
     monkeypatch.setattr(Dataset, "__iter__", lambda _: pytest.fail("it decodes again"))
@@ -178,16 +178,16 @@ def test_a_second_dataset_sees_what_the_first_took(
     """Source and target: the free memory shrinks by what the first takes, as it does on a machine."""
     source, target = open_dataset(folder), open_dataset(build([played(0, 2500)], tmp_path / "data", card()))
     machine = 2 * (source.decoded_bytes + target.decoded_bytes)
-    for short, kind in [(0, EpisodeMemory), (2, PackedMemory)]:
+    for short, kind in [(0, DecodedMemory), (2, PackedMemory)]:
         budget = Budget(lambda: machine - short - budget.held)  # noqa: B023
         monkeypatch.setattr(reading, "BUDGET", budget)
         first = source.load()
-        assert isinstance(first, EpisodeMemory) and budget.held == source.decoded_bytes
+        assert isinstance(first, DecodedMemory) and budget.held == source.decoded_bytes
         second = target.load()
         assert type(second) is kind
         del first, second
         gc.collect()
-        assert budget.held == 0 and isinstance(target.load(), EpisodeMemory)
+        assert budget.held == 0 and isinstance(target.load(), DecodedMemory)
 
 
 def test_the_limit_is_a_size_or_a_share(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from coworld_bench.data.build import build
 from coworld_bench.data.chunks import Damaged
 from coworld_bench.data.dataset import open_dataset
 from coworld_bench.data.memory import Batch, BatchStream, EpisodeMemory, Memory
-from coworld_bench.data.packed import PackedMemory
+from coworld_bench.data.packed import DecodedMemory, PackedMemory
 from coworld_bench.devices import free_memory
 from coworld_bench.errors import UsageError
 from coworld_bench.tasks import EnvSpec
@@ -51,9 +51,11 @@ def assert_same(given: Batch, expected: Batch) -> None:
 @pytest.mark.parametrize(("batch", "length"), [(1, 2), (3, 4), (16, 16), (5, 17), (7, 41), (4, 100), (2, 2101)])
 def test_batch_k_is_the_same_to_the_last_bit(folder: Path, batch: int, length: int) -> None:
     ram, packed = (BatchStream(memory, 3, batch, length) for memory in both(folder))
-    assert isinstance(ram.memory, EpisodeMemory) and isinstance(packed.memory, PackedMemory)
+    assert isinstance(ram.memory, DecodedMemory) and isinstance(packed.memory, PackedMemory)
+    oracle = BatchStream(EpisodeMemory().extend(open_dataset(folder)), 3, batch, length)
     for k in [*range(25), 10**6]:
-        assert_same(packed.at(k), ram.at(k))
+        assert_same(packed.at(k), oracle.at(k))
+        assert_same(ram.at(k), oracle.at(k))
 
 
 @pytest.mark.parametrize("length", [1, 4, 15, 16, 17, 33])

@@ -31,9 +31,15 @@ def list_(
     if what not in kinds:
         raise unknown("list", what, kinds)
     rows = kinds[what]()
-    cells = [["" if value is None else str(value) for value in row.values()] for row in rows]
+    cells = [[cell(value) for value in row.values()] for row in rows]
     text = table(cells, list(rows[0])) if rows else f"no {what}"
     show(text, {"schema": 1, what: rows}, json)
+
+
+def cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def tasks() -> Rows:

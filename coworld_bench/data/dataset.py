@@ -30,8 +30,8 @@ from coworld_bench.data.layout import (
     dataset_id,
     split_id,
 )
-from coworld_bench.data.memory import EpisodeMemory, Memory
-from coworld_bench.data.packed import PackedMemory
+from coworld_bench.data.memory import Memory, StoredMemory
+from coworld_bench.data.packed import DecodedMemory, PackedMemory
 from coworld_bench.data.shared import SHM, MappedMemory, share, shared_file
 from coworld_bench.data.subsets import Rule, rule_of, subset_fingerprint
 from coworld_bench.data.writer import content_digest
@@ -248,9 +248,9 @@ class Dataset:
     def load(self, memory: Literal["auto"] | Backend = "auto") -> Memory:
         """All episodes, for drawing batches from; batches are the same to the last bit whichever way.
 
-        `ram` decodes them now and compares every episode with its checksum. `packed` leaves pictures compressed on disk:
-        a batch decodes the chunks that it touches, each compared with its checksum. `shared` maps one file of decoded
-        pictures, which all processes of the host have in common and the first of them makes (see `shared.py`).
+        `ram` decodes all pictures now. `packed` leaves them compressed on disk: a batch decodes the chunks that it touches.
+        Either way each chunk is compared with its checksum. `shared` maps one file of decoded pictures, which all
+        processes of the host have in common and the first of them makes (see `shared.py`).
 
         `auto` is `shared` where that file is there already, for it costs nothing more; else `ram` where the decoded rows
         fit what is left of the process's budget (see `budget.py`), else `packed`. It never makes the file: that stays
@@ -259,16 +259,17 @@ class Dataset:
         Raises DatasetError for what is damaged, NotUsable where shared pictures cannot be kept."""
         if memory not in MEMORY:
             raise unknown("memory", memory, MEMORY)
-        reader = self._image_reader()
+        reader, columns = self._image_reader(), self._columns("state", "action", "reward")
         if memory == "auto":
             memory = self._backend()
-        if memory == "ram" or reader is None:
-            loaded: Memory = EpisodeMemory(reserve=self.rows).extend(self)
-            BUDGET.hold(loaded, self.decoded_bytes)
-            return loaded
-        columns = self._columns("state", "action", "reward")
+        if reader is None:
+            return StoredMemory(self._table["start"], self.lengths, columns)
         if memory == "packed":
             return PackedMemory(reader, self._table["start"], self.lengths, columns)
+        if memory == "ram":
+            decoded = DecodedMemory(reader, self._table["start"], self.lengths, columns)
+            BUDGET.hold(decoded, self.decoded_bytes)
+            return decoded
         path, pictures = share(self, BUDGET.left)
         mapped = MappedMemory(path, pictures, self._table["start"], self.lengths, columns)
         BUDGET.hold(mapped, pictures.nbytes if path.is_relative_to(SHM) else 0)  # files elsewhere can leave memory

@@ -1,4 +1,4 @@
-"""A dataset whose pictures stay compressed on disk, so that memory does not grow with them."""
+"""A dataset's pictures decoded into one array, or left compressed on disk, so that memory does not grow with them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ import numpy as np
 from coworld_bench.data.chunks import ImageReader
 from coworld_bench.data.memory import StoredMemory
 from coworld_bench.errors import UsageError
+
+
+class DecodedMemory(StoredMemory):
+    """Draws what an `EpisodeMemory` of the same episodes draws; every chunk was compared with its checksum."""
+
+    def __init__(
+        self, reader: ImageReader, starts: np.ndarray, lengths: np.ndarray, columns: Mapping[str, np.ndarray]
+    ) -> None:
+        """As `StoredMemory`, with the reader of the pictures by rows on disk. Raises Damaged for what is not whole."""
+        super().__init__(starts, lengths, columns)
+        self._arrays["image"] = reader.gather(self._on_disk)
 
 
 class PackedMemory(StoredMemory):
