@@ -73,5 +73,5 @@ def test_a_plan_runs_to_the_end(name: str, shared: Path) -> None:
     arms = [plan.arm(row) for row in plan.methods]
     labels = [arm.label or load_method(arm.method).label for arm in arms]
     assert len(set(labels)) == len(labels) and {label: scored[label] for label in labels} == dict.fromkeys(labels, cells)
-    again = run(name, "smoke", targets=targets, jobs=0, quiet=True, **places)
+    again = run(name, "smoke", targets=targets, dry_run=True, quiet=True, **places)
     assert (again.before, again.jobs) == (again.runs, ())
