@@ -140,7 +140,7 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "action": card["action_size"],
         "seed": card.get("seed"),
         "fingerprint": dataset.fingerprint,
-        "bytes": sum(path.stat().st_size for path in dataset.folder.rglob("*") if path.is_file()),
+        "bytes": dataset.bytes,
         "versions": made.get("packages", {}),
         "commit": (made.get("git") or {}).get("commit"),
         "machine": made.get("machine", {}),

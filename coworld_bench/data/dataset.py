@@ -41,7 +41,8 @@ SHARE = 0.5  # of the free memory that a dataset may take
 
 
 def open_dataset(name: str | Path, data: Path | str | None = None, verify: Literal["first", "full"] = "first") -> Dataset:
-    """The dataset `suite/task/quality` (the highest version, or the one that `-vN` names), or the one in a folder.
+    """The dataset `suite/task/quality` (the highest version, or the one that `-vN` names), the one in a folder, or the
+    one below a URL (`s3://`, `gs://`, `hf://`, `https://`, `file://`), whose pictures are fetched as they are needed.
 
     >>> dataset = open_dataset("metaworld/window_close/medium-replay")  # doctest: +SKIP
     >>> dataset.episode(0).image.shape  # doctest: +SKIP
@@ -52,6 +53,10 @@ def open_dataset(name: str | Path, data: Path | str | None = None, verify: Liter
     missing, unfinished or damaged, and UsageError for a name that cannot be one."""
     if verify not in VERIFY:
         raise unknown("verify mode", verify, VERIFY)
+    if is_url(name) and verify == "first":
+        from coworld_bench.data.cached import open_cached
+
+        return open_cached(str(name), data_home(data))
     dataset = Dataset(find(name, data_home(data)))
     if verify == "full":
         from coworld_bench.data.integrity import verify as check
@@ -61,7 +66,13 @@ def open_dataset(name: str | Path, data: Path | str | None = None, verify: Liter
 
 
 def find(name: str | Path, home: Path) -> Path:
-    """The folder of a dataset. Raises DatasetError with the command that makes it when there is none."""
+    """The folder of a dataset; for a URL that of its copy, made whole.
+
+    Raises DatasetError with the command that makes it when there is none."""
+    if is_url(name):
+        from coworld_bench.data.cached import open_cached
+
+        return open_cached(str(name), home).complete()
     folder = Path(name).expanduser()
     if folder.is_dir() and ((folder / MANIFEST).exists() or (folder / STORE).exists()):
         return folder
@@ -72,6 +83,10 @@ def find(name: str | Path, home: Path) -> Path:
     if not found or (version is not None and version not in found):
         raise missing(f"{stem}-v{version}" if version is not None else stem, home, found)
     return found[version if version is not None else max(found)]
+
+
+def is_url(name: str | Path) -> bool:
+    return isinstance(name, str) and "://" in name
 
 
 def versions(stem: Path) -> dict[int, Path]:
@@ -102,11 +117,14 @@ def nearest(task: str) -> str:
 class Dataset:
     """Episodes with what made them; reading is lazy and every read is verified."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises DatasetError when the folder holds no finished dataset, or a file has not the size it should have."""
+    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
+        """`manifest` is given where its file is not in the folder.
+
+        Raises DatasetError when the folder holds no finished dataset, or a file has not the size it should have."""
         self.folder = folder
-        manifest = read_manifest(folder)
+        manifest = manifest or read_manifest(folder)
         check_files(folder, manifest)
+        self.bytes = sum(entry["size"] for entry in manifest["files"].values())
         self.card: dict[str, Any] = manifest["card"]
         self.fingerprint: str = manifest["fingerprint"]
         self.id: str = manifest["dataset_id"]
@@ -185,14 +203,16 @@ class Dataset:
         `ram` decodes them now and compares every episode with its checksum. `packed` leaves pictures compressed on disk:
         a batch decodes the chunks that it touches, each compared with its checksum. `auto` is `ram` where the decoded
         rows fit half of the free memory. Raises DatasetError for what is damaged."""
-        if memory not in MEMORY:
-            raise unknown("memory", memory, MEMORY)
-        if memory == "auto":
-            memory = "ram" if self.decoded_bytes <= SHARE * free_memory() else "packed"
         reader = self._image_reader()
-        if memory == "ram" or reader is None:
+        if self.fits(memory) or reader is None:
             return EpisodeMemory(reserve=self.rows).extend(self)
         return PackedMemory(reader, self._table["start"], self.lengths, self._columns("state", "action", "reward"))
+
+    def fits(self, memory: str) -> bool:
+        """Whether `load(memory)` decodes all rows at once. Raises UsageError for a memory that does not exist."""
+        if memory not in MEMORY:
+            raise unknown("memory", memory, MEMORY)
+        return memory == "ram" or (memory == "auto" and self.decoded_bytes <= SHARE * free_memory())
 
     @cached_property
     def _frames(self) -> dict[str, np.ndarray]:
@@ -221,15 +241,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.exists():
         raise DatasetError(f"{folder} holds an unfinished dataset (no {MANIFEST}); collect it again with --resume")
+    return parse_manifest(read_bytes(path), path)
+
+
+def parse_manifest(content: bytes, path: Path | str) -> dict[str, Any]:
+    """The manifest that these bytes are; `path` is where they come from. Raises DatasetError as `read_manifest` does."""
     try:
-        manifest = json.loads(read_bytes(path))
+        manifest = json.loads(content)
         intact = digest_of({name: value for name, value in manifest.items() if name != "sha256"}) == manifest["sha256"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        version = manifest["format_version"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(path, "readable", f"{type(error).__name__}: {error}") from error
     if not intact:
         raise Damaged(path, "sha256", "it does not fit the content")
-    if manifest["format_version"] != FORMAT:
-        raise DatasetError(f"{folder} has format {manifest['format_version']}; this version reads {FORMAT}")
+    if version != FORMAT:
+        raise DatasetError(f"{path} has format {version}; this version of coworld-bench reads {FORMAT}")
     return manifest
 
 
