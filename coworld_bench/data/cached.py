@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from coworld_bench.data.chunks import Damaged, ImageReader
 from coworld_bench.data.dataset import Dataset
-from coworld_bench.data.fetching import Tally, fetch, fetch_file, read_remote
+from coworld_bench.data.fetching import Tally, demand_space, fetch, fetch_file, read_remote
 from coworld_bench.data.layout import MANIFEST, STORE
 from coworld_bench.data.memory import Memory
 from coworld_bench.data.remote import Remote
@@ -32,6 +32,7 @@ class CachedDataset(Dataset):
         self._remote, self._files, self._content = remote, manifest["files"], content
         self._checked: set[str] = set()
         files = {name: entry for name, entry in self._files.items() if not name.startswith(PICTURES)}
+        demand_space(folder, files)
         fetch(remote, folder, files)
         super().__init__(folder, manifest | {"files": files})
         self.bytes = sum(entry["size"] for entry in self._files.values())

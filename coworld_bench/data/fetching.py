@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from io import BufferedRandom
@@ -34,10 +35,10 @@ def read_remote(remote: Remote) -> tuple[dict[str, Any], bytes]:
     """The manifest of a remote dataset, vetted, and its bytes. Raises DatasetError where there is none, or it is not one
     that `build` writes."""
     try:
-        content = remote.read(MANIFEST, 0, LARGEST_MANIFEST + 1)
+        content = remote.head(MANIFEST, LARGEST_MANIFEST + 1)
     except Absent as absent:
         try:
-            remote.read(f"{STORE}/zarr.json", 0, 1)
+            remote.head(f"{STORE}/zarr.json", 1)
         except Absent:
             raise absent from None
         raise DatasetError(f"{remote.url} holds an unfinished dataset (no {MANIFEST}); push it again") from absent
@@ -116,6 +117,16 @@ def fetch(remote: Remote, folder: Path, files: Files, observe: Observe = lambda 
     tally = Tally(files)
     in_threads(remote, tally, lambda name: fetch_file(remote, folder, name, files[name], tally), files, observe)
     return tally
+
+
+def demand_space(folder: Path, files: Files) -> None:
+    """Raises DatasetError when what is missing does not fit on the disk."""
+    sizes = {name: path.stat().st_size for name in files if (path := folder / name).is_file()}
+    needed = sum(entry["size"] for name, entry in files.items() if sizes.get(name) != entry["size"])
+    there = next(path for path in [folder, *folder.absolute().parents] if path.is_dir())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise DatasetError(f"{folder} needs {needed / 1e9:.2f} GB, and {there} has {free / 1e9:.2f} GB free; use --data")
 
 
 def fetch_file(remote: Remote, folder: Path, name: str, entry: Mapping[str, Any], tally: Tally) -> None:

@@ -30,6 +30,10 @@ class Refused(DatasetError):
     """The store knows the request and does not grant it."""
 
 
+class Ended(Refused):
+    """The file has no such bytes."""
+
+
 class Unreachable(DatasetError):
     """No answer, or one that broke off: worth another try."""
 
@@ -43,7 +47,7 @@ class Remote:
         try:
             parts = urlsplit(url)
         except ValueError:
-            raise UsageError(f"{url!r} is no URL") from None
+            raise UsageError(f"this is no URL: {url.rpartition('@')[2]}") from None
         if parts.scheme not in PACKAGES:
             schemes = ", ".join(f"{scheme}://" for scheme in PACKAGES)
             raise UsageError(f"the URL of a dataset begins with one of {schemes}; got {parts.scheme}://")
@@ -56,18 +60,24 @@ class Remote:
         if parts.query or parts.fragment or "::" in url:
             raise UsageError(f"the URL of a dataset is that of its folder, without ?, # or ::; got {self.url} and more")
         if not host + parts.path.strip("/"):
-            raise UsageError(f"{url} names no folder; a URL looks like {parts.scheme}://place/folder")
+            raise UsageError(f"{self.url} names no folder; a URL looks like {parts.scheme}://place/folder")
+
+    def head(self, name: str, count: int) -> bytes:
+        """The first `count` bytes of a file, or all that it has."""
+        return self._patiently(lambda attempt: self._cat(name, 0, count))
 
     def read(self, name: str, start: int, end: int) -> bytes:
-        """The bytes from `start` to `end` of a file, tried again where the connection breaks; fewer where the file ends
-        before, and all that follow `start` from a server that knows no ranges."""
+        """Bytes of a file from `start` on: those before `end`, or fewer where the connection broke or the file ends, or
+        all that follow from a server that knows no ranges. Empty when there are none."""
+        return self._patiently(lambda attempt: self._cat(name, start, start + max(1, (end - start) // 4**attempt)))
 
-        def ask() -> bytes:
+    def _cat(self, name: str, start: int, end: int) -> bytes:
+        try:
             with self._plainly("read", name):
                 content = self._store.cat_file(f"{self._root}/{name}", start=start, end=end)
-            return content if len(content) <= end - start else content[start:]
-
-        return self._patiently(ask)
+        except Ended:
+            return b""
+        return content if len(content) <= end - start else content[start:]
 
     def listing(self) -> dict[str, Mapping[str, Any]]:
         """What the store tells of every file, by its name below the folder; empty where there is no folder."""
@@ -90,7 +100,7 @@ class Remote:
     def put(self, path: Path, name: str) -> None:
         """Store a file under this name."""
 
-        def ask() -> None:
+        def ask(attempt: int) -> None:
             with self._plainly("write", name):
                 self._store.put_file(str(path), f"{self._root}/{name}")
 
@@ -111,16 +121,16 @@ class Remote:
         with self._plainly("write", name):
             self._store.rm_file(f"{self._root}/{name}")
 
-    def _patiently(self, ask: Callable[[], T]) -> T:
-        """What `ask` returns, asked again after a pause for as long as the answer breaks off."""
-        for pause in PAUSES_S:
+    def _patiently(self, ask: Callable[[int], T]) -> T:
+        """What `ask` returns, asked again after a pause for as long as the answer breaks off; it is told how often."""
+        for attempt, pause in enumerate(PAUSES_S):
             if self.stop.is_set():
                 break
             try:
-                return ask()
+                return ask(attempt)
             except Unreachable:
                 self.stop.wait(pause)
-        return ask()
+        return ask(len(PAUSES_S))
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
@@ -166,6 +176,8 @@ class Remote:
             status = status_of(error)
             if status in (404, 410):
                 raise Absent(f"there is no {place} (status {status})") from error
+            if status == 416:
+                raise Ended(f"{place} is shorter than it should be") from error
             if isinstance(error, PermissionError) or status in (401, 403) or "Credentials" in type(error).__name__:
                 raise Refused(f"no permission to {verb} {place} ({named(error)}); {LOGIN[self.scheme]}") from error
             if status is not None and 400 <= status < 500 and status not in (408, 429):
@@ -183,15 +195,13 @@ LOGIN = {
 }
 
 
-def status_of(error: BaseException | None) -> int | None:
-    """The HTTP status behind an exception, which every client library keeps elsewhere."""
-    while error is not None:
-        response = getattr(error, "response", None)
-        if isinstance(response, Mapping):  # botocore
-            found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        else:  # huggingface_hub; aiohttp; gcsfs
-            found = getattr(response, "status_code", None) or getattr(error, "status", None) or getattr(error, "code", None)
-        if str(found).isdigit():
-            return int(str(found))
-        error = error.__cause__
-    return None
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that an exception stands for, which every client library keeps elsewhere."""
+    for seen in (error, error.__cause__):
+        response = getattr(seen, "response", None)
+        if isinstance(response, Mapping):  # botocore, which s3fs translates
+            return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        if response is not None:  # huggingface_hub
+            return getattr(response, "status_code", None)
+    found = str(getattr(error, "status", None) or getattr(error, "code", None))  # aiohttp, gcsfs
+    return int(found) if found.isdigit() else None

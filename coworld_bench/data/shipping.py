@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from coworld_bench.data.fetching import (
     Files,
     Observe,
     Tally,
+    demand_space,
     fetch,
     in_threads,
     intact,
@@ -85,16 +85,6 @@ def place(home: Path, name: str) -> Path:
         raise UsageError(f"a dataset is named suite/task/quality in letters, digits, -, _ and .; got {name[:100]!r}")
     split_id(name)
     return dataset_folder(home, name)
-
-
-def demand_space(folder: Path, files: Files) -> None:
-    """Raises DatasetError when what is missing does not fit on the disk."""
-    sizes = {name: path.stat().st_size for name in files if (path := folder / name).is_file()}
-    needed = sum(entry["size"] for name, entry in files.items() if sizes.get(name) != entry["size"])
-    there = next(path for path in [folder, *folder.absolute().parents] if path.is_dir())
-    free = shutil.disk_usage(there).free
-    if needed > free:
-        raise DatasetError(f"{folder} needs {needed / 1e9:.2f} GB, and {there} has {free / 1e9:.2f} GB free; use --data")
 
 
 def make_way(folder: Path, manifest: Mapping[str, Any], force: bool) -> bool:
