@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub", "https": "aiohttp", "http": "aiohttp", "file": "fsspec"}
 READ_ONLY = ("http", "https")
+PATIENCE_S = 120.0  # for the answer to a request
 PAUSES_S = (0.3, 1.0, 3.0, 9.0)  # before a request that failed is made again
 
 
@@ -74,7 +75,8 @@ class Remote:
     def _cat(self, name: str, start: int, end: int) -> bytes:
         try:
             with self._plainly("read", name):
-                content = self._store.cat_file(f"{self._root}/{name}", start=start, end=end)
+                patience = {"timeout": PATIENCE_S} if self._store.async_impl else {}
+                content = self._store.cat_file(f"{self._root}/{name}", start=start, end=end, **patience)
         except Ended:
             return b""
         return content if len(content) <= end - start else content[start:]
@@ -139,7 +141,7 @@ class Remote:
         if self.scheme == "file":
             options["auto_mkdir"] = True
         if self.scheme == "s3":
-            options["config_kwargs"] = {"retries": {"total_max_attempts": 1}}  # ours are enough
+            options["config_kwargs"] = {"retries": {"total_max_attempts": 1}}
         if self.scheme in READ_ONLY:
             options["headers"] = {"Accept-Encoding": "identity"}  # a range is then one of the file, not of its compression
             if self._login:
@@ -151,6 +153,7 @@ class Remote:
         except ImportError as error:
             extra = self.scheme.removesuffix("s") if self.scheme in READ_ONLY else self.scheme
             raise MissingPackage(PACKAGES[self.scheme], f"pip install 'coworld-bench[{extra}]'") from error
+        store.retries = 1  # s3fs would ask five times for as much as broke off
         return store, root.rstrip("/")
 
     @property
