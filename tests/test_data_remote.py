@@ -138,7 +138,7 @@ def test_a_store_behind_a_line_that_breaks(
     original: Path, tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     push(original, f"{bucket}/far")
-    with breaking_line(os.environ["AWS_ENDPOINT_URL"], every=700_000) as line:
+    with breaking_line(os.environ["AWS_ENDPOINT_URL"], every=400_000) as line:
         monkeypatch.setenv("AWS_ENDPOINT_URL", line.url)
         done = pull(f"{bucket}/far", tmp_path)
     assert line.broken >= 3
@@ -157,6 +157,7 @@ def test_a_server_that_falls_silent_is_asked_again(original: Path, tmp_path: Pat
     with serving(original) as server:
         server.before = silent
         assert_whole(pull(server.url, tmp_path).folder, original)
+        assert asked[SHARDS[2]] > 1 and not released.is_set()
         released.set()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from threading import Event
@@ -108,15 +108,15 @@ class Remote:
 
         self._patiently(ask)
 
-    def put_together(self, folder: Path, names: list[str]) -> None:
-        """Store files of a folder in one commit, which Hugging Face has and limits the number of."""
+    def put_together(self, folder: Path, names: list[str], gone: list[str]) -> None:
+        """Store files of a folder, and remove those that are `gone`, in one commit of Hugging Face, which rations them."""
         from huggingface_hub import HfApi
 
         with self._plainly("write"):
             to = self._store.resolve_path(self._root)
             HfApi().upload_folder(
                 repo_id=to.repo_id, repo_type=to.repo_type, revision=to.revision, path_in_repo=to.path_in_repo,
-                folder_path=folder, allow_patterns=names, commit_message=f"Add {folder.name}",
+                folder_path=folder, allow_patterns=names, delete_patterns=gone, commit_message=f"Add {folder.name}",
             )  # fmt: skip
 
     def remove(self, name: str) -> None:
@@ -137,7 +137,7 @@ class Remote:
     @cached_property
     def _opened(self) -> tuple[Any, str]:
         """fsspec's file system, and the folder as it calls it."""
-        options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
+        options: dict[str, Any] = {"skip_instance_cache": True}  # and with it listings of another time
         if self.scheme == "file":
             options["auto_mkdir"] = True
         if self.scheme == "s3":
@@ -153,6 +153,9 @@ class Remote:
         except ImportError as error:
             extra = self.scheme.removesuffix("s") if self.scheme in READ_ONLY else self.scheme
             raise MissingPackage(PACKAGES[self.scheme], f"pip install 'coworld-bench[{extra}]'") from error
+        if self.scheme == "hf":
+            with suppress(FileNotFoundError):
+                store.find(root)  # else every file has its folder listed, by requests that are rationed
         store.retries = 1  # s3fs would ask five times for as much as broke off
         return store, root.rstrip("/")
 

@@ -146,13 +146,15 @@ def push(
     manifest = read_manifest(folder)
     files = {**manifest["files"], MANIFEST: {"size": (folder / MANIFEST).stat().st_size}}
     there = remote.listing()
-    make_remote_way(remote, manifest, set(there), force)
+    gone = in_the_way(remote, manifest, set(there), force)
     tally = Tally(files)
     if remote.scheme == "hf":
         check_content(folder, manifest["files"])
-        remote.put_together(folder, sorted(files))
+        remote.put_together(folder, sorted(files), sorted(set(gone) - set(files)))
         tally.add(moved=tally.bytes, done=tally.files)
     else:
+        for file in gone:
+            remote.remove(file)
         send(remote, folder, files, there, tally, observe)
     return shipped(manifest, folder, remote, tally, began)
 
@@ -183,31 +185,30 @@ def check_content(folder: Path, files: Files) -> None:
             raise Damaged(folder / name, "sha256", "the content changed")
 
 
-def make_remote_way(remote: Remote, manifest: Mapping[str, Any], there: set[str], force: bool) -> None:
-    """Raises UserError where a push would destroy something. By force another dataset's manifest goes first, and then its
-    files, so that nobody takes a mixture for either."""
+def in_the_way(remote: Remote, manifest: Mapping[str, Any], there: set[str], force: bool) -> list[str]:
+    """The files of another dataset that go before a push by force; its manifest first, so that nobody takes a mixture for
+    either. Raises UserError where a push without force would destroy something."""
     tops = {file.partition("/")[0] for file in there}
     if tops and STORE not in tops and MANIFEST not in tops and not force:
         raise UserError(f"{remote.url} holds something that is not a dataset ({min(tops)}); choose an empty folder")
     if MANIFEST not in tops:
-        return
+        return []
     try:
         other, _ = read_remote(remote)
     except Absent:
-        return
+        return []
     except DatasetError as error:
         if not force:
             raise UserError(f"{error}, or replace it with --force") from error
         other = {"sha256": "", "files": {}}
     if other["sha256"] == manifest["sha256"]:
-        return
+        return []
     if not force:
         raise UserError(
             f"{remote.url} holds another dataset ({other['fingerprint']}, not {manifest['fingerprint']}); "
             "choose another folder, or replace it with --force"
         )
-    for file in [MANIFEST, *sorted(set(other["files"]) & there - set(manifest["files"]))]:
-        remote.remove(file)
+    return [MANIFEST, *sorted(set(other["files"]) & there - set(manifest["files"]))]
 
 
 def shipped(manifest: Mapping[str, Any], folder: Path, remote: Remote, tally: Tally, began: float) -> Shipped:
