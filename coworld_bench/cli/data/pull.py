@@ -31,8 +31,8 @@ def pull_(
     with watching("pull", quiet=json) as observe:
         done = pull(url, data, name, fingerprint, force, observe)
     told = (
-        f"fetched {done.bytes_moved / 1e6:.1f} MB in {done.wall_s:.1f} s, "
-        f"{done.bytes_skipped / 1e6:.1f} MB of {done.files} files were here"
+        f"{done.files} files, {done.bytes_moved / 1e6:.1f} MB fetched in {done.wall_s:.1f} s, "
+        f"{done.bytes_skipped / 1e6:.1f} MB were here"
         if done.bytes_moved
         else f"nothing to fetch, these episodes are here already ({done.files} files)"
     )

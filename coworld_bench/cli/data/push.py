@@ -26,8 +26,8 @@ def push_(
     with watching("push", quiet=json) as observe:
         done = push(name, url, data, force, observe)
     told = (
-        f"sent {done.bytes_moved / 1e6:.1f} MB in {done.wall_s:.1f} s, "
-        f"{done.bytes_skipped / 1e6:.1f} MB of {done.files} files were there"
+        f"{done.files} files, {done.bytes_moved / 1e6:.1f} MB sent in {done.wall_s:.1f} s, "
+        f"{done.bytes_skipped / 1e6:.1f} MB were there"
         if done.bytes_moved
         else f"nothing to send, all {done.files} files are there"
     )
