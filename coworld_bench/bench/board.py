@@ -17,7 +17,7 @@ QUIET_S = 60.0  # between two plain lines about the same job
 
 def fraction(progress: Mapping[str, Any]) -> float | None:
     """How much of a job is done, from its progress; None where that says nothing."""
-    for name in ("updates", "env_steps"):
+    for name in ("updates", "env_steps", "bytes"):
         total = progress.get(f"{name}_total")
         if total:
             return min(1.0, progress[name] / total)

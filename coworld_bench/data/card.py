@@ -106,7 +106,7 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "action": card["action_size"],
         "seed": card.get("seed"),
         "fingerprint": dataset.fingerprint,
-        "bytes": sum(path.stat().st_size for path in dataset.folder.rglob("*") if path.is_file()),
+        "bytes": dataset.bytes,
         "imported from": made.get("imported", {}).get("format"),
         "left out on import": ", ".join(made.get("imported", {}).get("left_out", [])) or None,
         "versions": made.get("packages", {}),

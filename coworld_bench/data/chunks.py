@@ -8,6 +8,7 @@ import json
 import math
 import os
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -24,13 +25,14 @@ CHECKSUM = 4  # bytes of a CRC32C
 HOLE = 2**64 - 1  # what a shard's index says of a chunk that was not written
 CHUNKS = SHARD_ROWS // CHUNK_ROWS  # of a shard
 OPEN_SHARDS = 256  # files that a reader keeps open; a process may usually open 1024
+Fetch = Callable[[Path], None]
 SMALL, SHARDED = ["bytes", "zstd", "crc32c"], ["bytes", "blosc", "crc32c"]
 
 
 class Damaged(DatasetError):
     """One file does not hold what it should: which file, which check, what was seen."""
 
-    def __init__(self, path: Path, check: str, detail: str) -> None:
+    def __init__(self, path: Path | str, check: str, detail: str) -> None:
         super().__init__(f"{path} is damaged ({check}: {detail}); make the dataset again or fetch another copy")
         self.path, self.check, self.detail = path, check, detail
 
@@ -105,11 +107,13 @@ def read_chunk(folder: Path, header: Header, index: int) -> np.ndarray:
 
 
 class ImageReader:
-    """Reads pictures from a sharded array: only the chunks that are asked for, each checked whenever it is decoded."""
+    """Reads pictures from a sharded array: only the chunks that are asked for, each checked whenever it is decoded.
 
-    def __init__(self, folder: Path, header: Header | None = None) -> None:
+    `fetch` is called with the file of a shard before it is opened, for shards that may not be here yet."""
+
+    def __init__(self, folder: Path, fetch: Fetch | None = None, header: Header | None = None) -> None:
         self.folder, self.header = folder, header or read_header(folder)
-        self._shard = lru_cache(OPEN_SHARDS)(partial(open_shard, folder, len(self.header.shape)))
+        self._shard = lru_cache(OPEN_SHARDS)(partial(open_shard, folder, len(self.header.shape), fetch=fetch))
 
     def rows(self, start: int, count: int) -> np.ndarray:
         """uint8 [count, H, W, 3] from row `start`. Raises Damaged for a chunk that does not fit its checksum."""
@@ -144,8 +148,11 @@ class ImageReader:
         self._shard(shard).decode(number, rows)
 
 
-def open_shard(folder: Path, axes: int, number: int) -> Shard:
-    return Shard(chunk_path(folder, number, axes))
+def open_shard(folder: Path, axes: int, number: int, fetch: Fetch | None = None) -> Shard:
+    path = chunk_path(folder, number, axes)
+    if fetch:
+        fetch(path)
+    return Shard(path)
 
 
 class Shard:

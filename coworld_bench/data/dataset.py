@@ -47,7 +47,8 @@ MEMORY = ("auto", *get_args(Backend))
 
 
 def open_dataset(name: str | Path, data: Path | str | None = None, verify: Literal["first", "full"] = "first") -> Dataset:
-    """The dataset `suite/task/quality` (the highest version, or the one that `-vN` names), or the one in a folder.
+    """The dataset `suite/task/quality` (the highest version, or the one that `-vN` names), the one in a folder, or the
+    one below a URL (`s3://`, `gs://`, `hf://`, `https://`, `file://`), whose pictures are fetched as they are needed.
 
     >>> dataset = open_dataset("metaworld/window_close/medium-replay")  # doctest: +SKIP
     >>> dataset.episode(0).image.shape  # doctest: +SKIP
@@ -60,7 +61,12 @@ def open_dataset(name: str | Path, data: Path | str | None = None, verify: Liter
     if verify not in VERIFY:
         raise unknown("verify mode", verify, VERIFY)
     stem, view = parted(name)
-    dataset = Dataset(find(stem, data_home(data)))
+    if is_url(stem) and verify == "first":
+        from coworld_bench.data.cached import open_cached
+
+        dataset: Dataset = open_cached(str(stem), data_home(data))
+    else:
+        dataset = Dataset(find(stem, data_home(data)))
     if verify == "full":
         from coworld_bench.data.integrity import verify as check
 
@@ -75,8 +81,14 @@ def parted(name: str | Path) -> tuple[str | Path, str]:
 
 
 def find(name: str | Path, home: Path) -> Path:
-    """The folder of a dataset. Raises DatasetError with the command that makes it when there is none."""
+    """The folder of a dataset; for a URL that of its copy, made whole.
+
+    Raises DatasetError with the command that makes it when there is none."""
     name, _ = parted(name)
+    if is_url(name):
+        from coworld_bench.data.cached import open_cached
+
+        return open_cached(str(name), home).complete()
     folder = Path(name).expanduser()
     if folder.is_dir() and ((folder / MANIFEST).exists() or (folder / STORE).exists()):
         return folder
@@ -87,6 +99,10 @@ def find(name: str | Path, home: Path) -> Path:
     if not found or (version is not None and version not in found):
         raise missing(f"{stem}-v{version}" if version is not None else stem, home, found)
     return found[version if version is not None else max(found)]
+
+
+def is_url(name: str | Path) -> bool:
+    return isinstance(name, str) and "://" in name
 
 
 def versions(stem: Path) -> dict[int, Path]:
@@ -117,11 +133,14 @@ def nearest(task: str) -> str:
 class Dataset:
     """Episodes with what made them; reading is lazy and every read is verified."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises DatasetError when the folder holds no finished dataset, or a file has not the size it should have."""
+    def __init__(self, folder: Path, manifest: dict[str, Any] | None = None) -> None:
+        """`manifest` is given where its file is not in the folder.
+
+        Raises DatasetError when the folder holds no finished dataset, or a file has not the size it should have."""
         self.folder = folder
-        manifest = read_manifest(folder)
+        manifest = manifest or read_manifest(folder)
         check_files(folder, manifest)
+        self.bytes = sum(entry["size"] for entry in manifest["files"].values())
         self.card: dict[str, Any] = manifest["card"]
         self.fingerprint: str = manifest["fingerprint"]
         self.id: str = manifest["dataset_id"]
@@ -257,16 +276,13 @@ class Dataset:
         behind, so it is made where it is asked for.
 
         Raises DatasetError for what is damaged, NotUsable where shared pictures cannot be kept."""
-        if memory not in MEMORY:
-            raise unknown("memory", memory, MEMORY)
-        reader, columns = self._image_reader(), self._columns("state", "action", "reward")
-        if memory == "auto":
-            memory = self._backend()
+        backend, reader = self.backend(memory), self._image_reader()
+        columns = self._columns("state", "action", "reward")
         if reader is None:
             return StoredMemory(self._table["start"], self.lengths, columns)
-        if memory == "packed":
+        if backend == "packed":
             return PackedMemory(reader, self._table["start"], self.lengths, columns)
-        if memory == "ram":
+        if backend == "ram":
             decoded = DecodedMemory(reader, self._table["start"], self.lengths, columns)
             BUDGET.hold(decoded, self.decoded_bytes)
             return decoded
@@ -275,8 +291,12 @@ class Dataset:
         BUDGET.hold(mapped, pictures.nbytes if path.is_relative_to(SHM) else 0)  # files elsewhere can leave memory
         return mapped
 
-    def _backend(self) -> Backend:
-        """What `auto` is."""
+    def backend(self, memory: Literal["auto"] | Backend) -> Backend:
+        """What `load(memory)` is. Raises UsageError for a memory that does not exist."""
+        if memory not in MEMORY:
+            raise unknown("memory", memory, MEMORY)
+        if memory != "auto":
+            return memory
         if self.card["image"] and shared_file(self) is not None:
             return "shared"
         return "ram" if self.decoded_bytes <= BUDGET.left else "packed"
@@ -308,15 +328,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.exists():
         raise DatasetError(f"{folder} holds an unfinished dataset (no {MANIFEST}); collect it again with --resume")
+    return parse_manifest(read_bytes(path), path)
+
+
+def parse_manifest(content: bytes, path: Path | str) -> dict[str, Any]:
+    """The manifest that these bytes are; `path` is where they come from. Raises DatasetError as `read_manifest` does."""
     try:
-        manifest = json.loads(read_bytes(path))
+        manifest = json.loads(content)
         intact = digest_of({name: value for name, value in manifest.items() if name != "sha256"}) == manifest["sha256"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        version = manifest["format_version"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Damaged(path, "readable", f"{type(error).__name__}: {error}") from error
     if not intact:
         raise Damaged(path, "sha256", "it does not fit the content")
-    if manifest["format_version"] != FORMAT:
-        raise DatasetError(f"{folder} has format {manifest['format_version']}; this version reads {FORMAT}")
+    if version != FORMAT:
+        raise DatasetError(f"{path} has format {version}; this version of coworld-bench reads {FORMAT}")
     return manifest
 
 

@@ -26,7 +26,7 @@ class WriterLock:
         """Makes the folder where needed. Raises Busy when another writer holds it, or with `wait` waits for its end."""
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / name
-        handle = _locked(self.path, wait)
+        handle = locked(self.path, wait)
         os.ftruncate(handle, 0)
         os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         self._close = weakref.finalize(self, os.close, handle)
@@ -44,8 +44,9 @@ class WriterLock:
             self._close()
 
 
-def _locked(path: Path, wait: bool) -> int:
-    """A handle of the locked file that `path` names now: its last holder may have removed the one we opened."""
+def locked(path: Path, wait: bool = False) -> int:
+    """A handle of the locked file that `path` names now, made where there is none: a last holder may have removed the one
+    we opened. Raises Busy when another holds it, unless we are to `wait`."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -54,6 +55,14 @@ def _locked(path: Path, wait: bool) -> int:
             holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
             os.close(handle)
             raise Busy(f"{path.parent} is being written by {holder}; wait for it to end or stop it") from None
-        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+        if is_named(handle, path):
             return handle
         os.close(handle)
+
+
+def is_named(handle: int, path: Path) -> bool:
+    """Whether `path` is the file of this handle."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False

@@ -188,4 +188,4 @@ class Remains:
         if not picture:
             return None
         header = Header((sum(self.rows), *picture), np.dtype("u1"), (SHARD_ROWS, *picture), sharded=True)
-        return ImageReader(self.store / "frames/image", header)
+        return ImageReader(self.store / "frames/image", header=header)

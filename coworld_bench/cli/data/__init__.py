@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import typer
 
-from coworld_bench.cli.data import bench, convert, listing, preview, repair, show, split, stats, verify
+from coworld_bench.cli.data import bench, convert, listing, preview, pull, push, repair, show, split, stats, verify
 
 VERBS: dict[str, Callable[..., int | None]] = {
     "list": listing.list_,
@@ -17,6 +17,8 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "stats": stats.stats_,
     "convert": convert.convert_,
     "split": split.split_,
+    "push": push.push_,
+    "pull": pull.pull_,
     "bench": bench.bench_,
 }
 
