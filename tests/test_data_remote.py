@@ -508,6 +508,12 @@ def test_stores_that_say_no(
     assert "no permission to read s3://bucket/x" in asked("s3://bucket/x")
 
 
+def test_a_part_is_not_pushed(original: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="a part of a dataset has no files of its own"):
+        push(f"{original}@first=0.5", f"file://{tmp_path}/there")
+    assert not (tmp_path / "there").exists()
+
+
 def test_a_web_server_takes_no_push(original: Path) -> None:
     with pytest.raises(UsageError, match=r"http://host/x can only be read; push to s3://"):
         push(original, "http://host/x")
@@ -565,7 +571,7 @@ def test_a_part_of_a_dataset_far_away_fetches_its_own_shards(original: Path, tmp
     expected = open_dataset(f"{original}@episodes=0..2")
     assert (part.episodes, part.fingerprint) == (2, expected.fingerprint)
     np.testing.assert_array_equal(part.episode(1).image, expected.episode(1).image)
-    assert set(contents(part.folder)) & set(SHARDS) == {SHARDS[0]}
+    assert set(contents(part.folder)) & set(SHARDS) == set(SHARDS[:2])
 
 
 def test_every_verb_takes_a_url(original: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

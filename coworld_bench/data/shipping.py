@@ -10,7 +10,7 @@ from typing import Any
 
 from coworld_bench.data.build import BESIDE, OURS, clear, refuse
 from coworld_bench.data.chunks import Damaged
-from coworld_bench.data.dataset import check_files, find, read_manifest
+from coworld_bench.data.dataset import check_files, find, parted, read_manifest
 from coworld_bench.data.fetching import (
     PART,
     Files,
@@ -142,6 +142,10 @@ def push(
     began, remote = time.monotonic(), Remote(url)
     if remote.scheme in READ_ONLY:
         raise UsageError(f"{remote.url} can only be read; push to s3://, gs://, hf:// or file://")
+    if parted(name)[1]:
+        raise UsageError(
+            f"a part of a dataset has no files of its own; push {parted(name)[0]}, and name the part where it is used"
+        )
     folder = find(name, data_home(data))
     manifest = read_manifest(folder)
     files = {**manifest["files"], MANIFEST: {"size": (folder / MANIFEST).stat().st_size}}
