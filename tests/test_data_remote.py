@@ -371,6 +371,23 @@ def test_an_id_that_leads_elsewhere_is_refused(copy: Path, tmp_path: Path, id: s
 # ---- other datasets in the way
 
 
+def test_a_forced_pull_that_breaks_off_leaves_what_was_there(copy: Path, original: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    other = build([played(0, 30)], home / DATASET, card(quality={"label": "medium-replay"}))
+    before = contents(other)
+    shard = copy / SHARDS[1]
+    content = shard.read_bytes()
+    flip(shard, 1000)
+    with pytest.raises(Damaged):
+        pull(f"file://{copy}", home, force=True)
+    assert contents(other) == before
+    shard.write_bytes(content)
+    again = pull(f"file://{copy}", home, force=True)
+    assert again.bytes_skipped > 0, "what came before the break is not fetched again"
+    assert_whole(other, original)
+    assert [path.name for path in other.parent.iterdir()] == [other.name]
+
+
 def test_another_dataset_is_replaced_by_force_alone(original: Path, copy: Path, tmp_path: Path, bucket: str) -> None:
     other = build(several(), tmp_path / "other" / DATASET, card())
     home = tmp_path / "home"

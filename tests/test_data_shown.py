@@ -89,7 +89,7 @@ def test_statistics_by_hand(dataset: Dataset) -> None:
     assert found["returns in order of collection"] == pytest.approx(returns.tolist(), rel=1e-6)
     assert found["rewards"]["zero"] == pytest.approx((rewards == 0).mean(), abs=1e-4)
     assert found["rewards"]["sd"] == pytest.approx(rewards.std(), rel=1e-5)
-    assert sum(found["rewards"]["histogram"]["counts"]) == len(rewards) == found["lengths"]["env steps"]["mean"] * 5
+    assert sum(found["rewards"]["histogram"]["counts"]) == len(rewards) == found["lengths"]["mean"] * 5
     assert [row["at a bound"] for row in found["actions"]] == pytest.approx((abs(actions) > 0.99).mean(0), abs=1e-4)
     assert found["success"] == {"episodes": 0.4}
     assert found["by policy"]["random"] == {"episodes": 1, "mean": round(returns[0], 4)}

@@ -49,14 +49,20 @@ def build(episodes: Iterable[Episode], folder: Path, card: Mapping[str, Any], fo
 
 def replace(folder: Path, episodes: Iterable[Episode], card: Mapping[str, Any]) -> None:
     """Another dataset in the place of the one in `folder`, which stays as it is until the other is whole."""
-    fresh, former = (folder.with_name(f".{folder.name}.{word}") for word in ("replacing", "replaced"))
-    for path in (fresh, former):
-        shutil.rmtree(path, ignore_errors=True)
+    fresh = folder.with_name(f".{folder.name}.replacing")
+    shutil.rmtree(fresh, ignore_errors=True)
     try:
         write(episodes, fresh, card)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise
+    take_place(fresh, folder)
+
+
+def take_place(fresh: Path, folder: Path) -> None:
+    """The whole dataset in `fresh` instead of the one in `folder`."""
+    former = folder.with_name(f".{folder.name}.replaced")
+    shutil.rmtree(former, ignore_errors=True)
     swap(folder, fresh, former)
     shutil.rmtree(former)
 

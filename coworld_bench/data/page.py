@@ -88,6 +88,7 @@ def returns(dataset: Dataset, numbers: Mapping[str, Any]) -> str:
     charts = [
         bars("Returns of episodes", numbers["returns"]["histogram"]),
         points("Return of each episode, in order of collection", dataset.returns.tolist()),
+        bars("Lengths of episodes, in env steps", numbers["lengths"]["histogram"]),
         bars("Rewards of decisions", numbers["rewards"]["histogram"]),
     ]
     by = {name: f"{row['episodes']} episodes, mean return {row['mean']:.2f}" for name, row in numbers["by policy"].items()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from coworld_bench.data.build import BESIDE, OURS, clear, refuse
+from coworld_bench.data.build import BESIDE, OURS, refuse, take_place
 from coworld_bench.data.chunks import Damaged
 from coworld_bench.data.dataset import check_files, find, parted, read_manifest
 from coworld_bench.data.fetching import (
@@ -64,18 +64,20 @@ def pull(
         raise DatasetError(f"{remote.url} has the fingerprint {manifest['fingerprint']}, not {fingerprint}")
     folder = place(data_home(data), name or manifest["dataset_id"])
     demand_space(folder, manifest["files"])
-    lock = WriterLock(folder)
-    try:
-        if make_way(folder, manifest, force):
-            tally = fetch(remote, folder, manifest["files"], observe)
-            if not (folder / MANIFEST).exists():
-                with atomic(folder / MANIFEST) as file:
-                    file.write(content)
-        else:
+    with WriterLock(folder):
+        target = target_of(folder, manifest, force)
+        if target is None:
             tally = Tally(manifest["files"])
             tally.add(skipped=tally.bytes)
-    finally:
-        lock.release()
+        else:
+            (target / STORE).mkdir(parents=True, exist_ok=True)  # so that the rest of a pull is told from something else
+            tidy(target, manifest["files"])
+            tally = fetch(remote, target, manifest["files"], observe)
+            if not (target / MANIFEST).exists():
+                with atomic(target / MANIFEST) as file:
+                    file.write(content)
+            if target != folder:
+                take_place(target, folder)
     return shipped(manifest, folder, remote, tally, began)
 
 
@@ -87,27 +89,25 @@ def place(home: Path, name: str) -> Path:
     return dataset_folder(home, name)
 
 
-def make_way(folder: Path, manifest: Mapping[str, Any], force: bool) -> bool:
-    """Whether files are to be fetched into the folder, which then holds none but those of this dataset. Raises UserError
-    for a folder of something else."""
+def target_of(folder: Path, manifest: Mapping[str, Any], force: bool) -> Path | None:
+    """Where to fetch files to: the folder, or one beside it where another dataset is to be replaced; None where the dataset
+    is here already. Raises UserError for a folder of something else."""
     if (folder / MANIFEST).exists():
         here = manifest_in(folder)
         if here.get("sha256") == manifest["sha256"]:
-            return True
-        if not force and here.get("fingerprint") == manifest["fingerprint"]:
+            return folder
+        if force:
+            return folder.with_name(f".{folder.name}.pulling")
+        if here.get("fingerprint") == manifest["fingerprint"]:
             check_files(folder, here)
-            return False
-        if not force:
-            held = here.get("fingerprint", "a damaged manifest")
-            raise UserError(
-                f"{folder} holds another dataset ({held}, not {manifest['fingerprint']}); "
-                "give this one another name with --as, or replace that one with --force"
-            )
-        clear(folder)
+            return None
+        held = here.get("fingerprint", "a damaged manifest")
+        raise UserError(
+            f"{folder} holds another dataset ({held}, not {manifest['fingerprint']}); "
+            "give this one another name with --as, or replace that one with --force"
+        )
     refuse(folder, force)
-    (folder / STORE).mkdir(exist_ok=True)  # so that an interrupted pull is told from a folder of something else
-    tidy(folder, manifest["files"])
-    return True
+    return folder
 
 
 def manifest_in(folder: Path) -> dict[str, Any]:

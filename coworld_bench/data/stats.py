@@ -23,7 +23,7 @@ def statistics(dataset: Dataset) -> dict[str, Any]:
         "returns": spread(dataset.returns) | {"histogram": histogram(dataset.returns)},
         "returns in order of collection": [round(float(part.mean()), 4) for part in tenths(dataset.returns)],
         "by policy": by_policy(dataset),
-        "lengths": {"env steps": spread(dataset.lengths - 1)},
+        "lengths": spread(dataset.lengths - 1) | {"histogram": histogram(dataset.lengths - 1)},
         "rewards": spread(memory["reward"][decisions])
         | {"zero": share(memory["reward"][decisions] == 0), "histogram": histogram(memory["reward"][decisions])},
         "success": {"episodes": share(dataset.successes)} if dataset.card["has_success"] else None,
