@@ -50,9 +50,17 @@ def our_style() -> Iterator[None]:
         yield
 
 
+def balanced(text: str, width: int) -> list[str]:
+    """Lines of at most `width` letters, as few as there can be and about equally long."""
+    lines = wrap(text, width)
+    return next(
+        found for narrow in range(len(text) // len(lines), width + 1) if len(found := wrap(text, narrow)) <= len(lines)
+    )
+
+
 def entitle(figure: Figure, title: str) -> None:
     """Put the title over the figure, in lines that fit its width."""
-    figure.suptitle("\n".join(wrap(title, int(15 * figure.get_figwidth()))), fontsize=8)
+    figure.suptitle("\n".join(balanced(title, int(15 * figure.get_figwidth()))), fontsize=8)
 
 
 def save(figure: Figure, folder: Path, name: str, kinds: tuple[str, ...] = KINDS) -> tuple[list[Path], bytes]:
