@@ -38,7 +38,17 @@ def origin(card: Mapping[str, Any]) -> str:
             f"\n\nRule: {quality['rule']} (reference return {quality.get('reference', 0):.1f}, "
             f"threshold {quality.get('threshold', 0):.1f}). It {reached}."
         )
+    if "repaired" in card:
+        text += f"\n\n**Repaired**: {of_repair(card['repaired'])}."
     return text
+
+
+def of_repair(lost: Mapping[str, Any]) -> str:
+    """What a repair could not save."""
+    forgotten = f", and of those that are left {', '.join(lost['forgotten'])}" if lost["forgotten"] else ""
+    return (
+        f"lost {lost['episodes_lost']} episodes from the end{forgotten}; its fingerprint was {lost['from'] or 'lost too'}"
+    )
 
 
 def numbers(card: Mapping[str, Any]) -> str:
@@ -90,6 +100,7 @@ def facts(dataset: Dataset) -> dict[str, Any]:
         "rule": quality.get("rule"),
         "evidence": evidence(quality),
         "rule met": quality.get("fired"),
+        "repaired": of_repair(card["repaired"]) if "repaired" in card else None,
         "reference return": None if reference is None else {"value": reference, "how": quality.get("reference_how")},
         "part": card.get("subset"),
         "subsets": named_rules(dataset),

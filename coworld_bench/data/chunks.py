@@ -33,7 +33,10 @@ class Damaged(DatasetError):
     """One file does not hold what it should: which file, which check, what was seen."""
 
     def __init__(self, path: Path | str, check: str, detail: str) -> None:
-        super().__init__(f"{path} is damaged ({check}: {detail}); make the dataset again or fetch another copy")
+        super().__init__(
+            f"{path} is damaged ({check}: {detail}); make the dataset again, fetch another copy, or save "
+            "what is intact with: coworld-bench data repair DATASET"
+        )
         self.path, self.check, self.detail = path, check, detail
 
 

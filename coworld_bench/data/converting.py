@@ -83,6 +83,13 @@ def full_card(known: Mapping[str, Any], first: Episode, name: str | None, option
     """The card of the dataset: what the files say, and for the rest the name, its preset and the options."""
     if name is None and "dataset_id" not in known:
         raise UsageError("these files do not say what they are; name them with --name suite/task/quality[-preset]")
+    if "subset" in known:
+        part = known["subset"]
+        if name is None:
+            raise UsageError(
+                f"these files are a part of {part['of']} ({part['rule']}); say with --name what it is to be called"
+            )
+        known = {key: value for key, value in known.items() if key != "subset"} | {"part_of": part}
     if name is None and not options:
         return dict(known)
     named = split_id(name or known["dataset_id"])

@@ -119,7 +119,9 @@ def missing(name: str, home: Path, others: dict[int, Path]) -> DatasetError:
         command += f", with the -o env.… that {variant} stands for"
     if home != data_home():
         command += f" --data {home}"
-    beside = [path.name for path in others.values()] or [path.name for path in sorted((home / task).glob("*-v*"))]
+    beside = [path.name for path in others.values()] or [
+        path.name for path in sorted((home / task).glob("*-v*")) if path.is_dir() and VERSION.search(path.name)
+    ]
     hint = f" ({task} has {', '.join(beside)} there)" if beside else nearest(task)
     return DatasetError(f"no dataset {name} in {home}{hint}; make it with: {command}")
 
@@ -199,7 +201,7 @@ class Dataset:
             raise UsageError(f"{self.id} is a subset already; give all conditions in one rule, with commas between them")
         chosen = rule.choose(self)
         if not len(chosen):
-            raise UsageError(f"none of the {self.episodes} episodes of {self.id} meets {str(rule)!r}; ask for less")
+            raise UsageError(f"none of the {self.episodes} episodes of {self.id} meets {str(rule)!r}; ask for more")
         part = copy(self)
         part.numbers, part._table = chosen, {name: column[chosen] for name, column in self._table.items()}
         part.id, part.fingerprint = f"{self.id}@{rule}", subset_fingerprint(self, rule)

@@ -22,8 +22,9 @@ STRIP = 12  # pictures
 LEFT_OUT = ("versions", "machine", "policy", "commit", "renderer", "folder", "seed")  # `data show` tells them
 LOOK = """<style>
 .charts { display: flex; flex-wrap: wrap; gap: 1rem; }
-.chart { flex: 1 1 18rem; max-width: 26rem; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
+.chart { flex: 1 1 18rem; max-width: 23.5rem; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
   padding: .6rem .75rem; }
+.chart p { font-size: .75rem; color: var(--soft); margin: 0 0 .3rem; }
 .chart h3 { font-size: .85rem; margin: 0 0 .4rem; font-weight: 600; } .chart svg { width: 100%; height: auto; }
 .chart rect, .chart circle { fill: #3b8bc4; } .chart text { fill: var(--soft); font-size: 11px; }
 .chart line { stroke: var(--line); } td.words { text-align: left; white-space: normal; }
@@ -128,7 +129,7 @@ def bars(title: str, histogram: Mapping[str, Any]) -> str:
         for place, count in enumerate(counts)
         for tall in [HEIGHT * count / tallest]
     ]
-    return chart(title, "".join(drawn), f"{low:.4g}", f"{high:.4g}", f"up to {tallest}")
+    return chart(title, "".join(drawn), f"{low:.4g}", f"{high:.4g}", f"up to {tallest} in a bar")
 
 
 def points(title: str, values: Sequence[float]) -> str:
@@ -139,16 +140,15 @@ def points(title: str, values: Sequence[float]) -> str:
         f"<title>{place}: {value:.2f}</title></circle>"
         for place, value in enumerate(values)
     ]
-    return chart(title, "".join(drawn), "0", str(len(values) - 1), f"{low:.4g} to {high:.4g}")
+    return chart(title, "".join(drawn), "0", str(len(values) - 1), f"from {low:.4g} below to {high:.4g} above")
 
 
 def chart(title: str, drawn: str, left: str, right: str, said: str) -> str:
     line = HEIGHT + BOTTOM - 4
     return (
-        f'<div class="chart"><h3>{escape(title)}</h3>'
+        f'<div class="chart"><h3>{escape(title)}</h3><p>{said}</p>'
         f'<svg viewBox="-4 -4 {WIDTH + 8} {HEIGHT + BOTTOM + 6}" role="img" aria-label="{escape(title)}">{drawn}'
         f'<line x1="0" x2="{WIDTH}" y1="{HEIGHT}" y2="{HEIGHT}"/><text x="0" y="{line}">{left}</text>'
-        f'<text x="{WIDTH / 2}" y="{line}" text-anchor="middle">{said}</text>'
         f'<text x="{WIDTH}" y="{line}" text-anchor="end">{right}</text></svg></div>'
     )
 

@@ -57,8 +57,9 @@ def demands(dataset: Dataset) -> Demands:
     then, now = made.get("packages"), packages()
     if then is None:
         return Demands(REWARD_BOUND, PSNR_BOUND, "it is not known what made it")
+    resized = [f"its pictures were resized from {dataset.card['resized_from']}"] if dataset.card.get("resized_from") else []
     moved = [f"{name} {now[name]}, then {then[name]}" for name in SIMULATORS if name in then and now[name] != then[name]]
-    drawn = drawn_by_another(made.get("gl")) if dataset.card["image"] else []
+    drawn = resized + (drawn_by_another(made.get("gl")) if dataset.card["image"] else [])
     return Demands(REWARD_BOUND if moved else 0.0, PSNR_BOUND if moved or drawn else math.inf, "; ".join(moved + drawn))
 
 

@@ -30,6 +30,8 @@ from coworld_bench.errors import DatasetError, UsageError, UserError
 from coworld_bench.files import atomic
 from coworld_bench.paths import data_home
 
+LEAST_DIGITS = 8  # of a fingerprint that is asked for
+
 
 @dataclass(frozen=True)
 class Shipped:
@@ -60,7 +62,9 @@ def pull(
     unfinished, damaged or has another fingerprint than the one that was asked for."""
     began, remote = time.monotonic(), Remote(url)
     manifest, content = read_remote(remote)
-    if fingerprint and manifest["fingerprint"] != fingerprint.lower():
+    if fingerprint is not None and len(fingerprint) < LEAST_DIGITS:
+        raise UsageError(f"a fingerprint, or at least its first {LEAST_DIGITS} digits; got {fingerprint!r}")
+    if fingerprint and not manifest["fingerprint"].startswith(fingerprint.lower()):
         raise DatasetError(f"{remote.url} has the fingerprint {manifest['fingerprint']}, not {fingerprint}")
     folder = place(data_home(data), name or manifest["dataset_id"])
     demand_space(folder, manifest["files"])

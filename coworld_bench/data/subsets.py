@@ -254,7 +254,7 @@ def rule_of(dataset: Dataset, view: str) -> Rule:
     if view not in known:
         look = f"coworld-bench data split {dataset.id} --where RULE --name {view}"
         raise (
-            unknown(f"subset of {dataset.id}", view, known, look)
+            unknown(f"subset of {dataset.id}", view, known)
             if known
             else UsageError(f"{dataset.id} has no subset {view!r}, nor any other with a name; `{look}` makes it")
         )

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def repair_(name: Name, data: Data = None, json: Json = False) -> None:
-    """Build a damaged dataset anew from its intact episodes, and say what is lost; the damaged files are kept."""
+    """Build a damaged dataset anew from the episodes before the first damaged one, and say what is lost; the damaged files
+    are kept."""
     from coworld_bench.data.dataset import find
     from coworld_bench.data.repair import repair
     from coworld_bench.paths import data_home

@@ -29,10 +29,12 @@ def verify_(
     """Check a dataset; exit code 3 where something is wrong."""
     if quick and full:
         raise UsageError("--quick and --full are two ways to check; give one")
-    from coworld_bench.data.dataset import find
+    from coworld_bench.data.dataset import find, parted
     from coworld_bench.data.integrity import verify
     from coworld_bench.paths import data_home
 
+    if parted(name)[1]:
+        raise UsageError(f"a dataset is checked whole; name it without its part: {parted(name)[0]}")
     report = verify(find(name, data_home(data)), full=not quick, replay=replay)
     checks = [asdict(check) for check in report.checks]
     praise = "no fault seen; --full reads every byte" if quick else "it is what was built"

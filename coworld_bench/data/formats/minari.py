@@ -176,6 +176,8 @@ def import_minari(name: str | Path, root: Path | str | None = None) -> tuple[Ite
 
     Raises DatasetError when there is none, when its pictures went through JPEG, or when its spaces are not ours."""
     folders = [path for path in (Path(name), minari_root(root) / name) if (path / "data" / METADATA).is_file()]
+    if not folders and len(below := list(Path(name).glob(f"**/data/{METADATA}"))) == 1:  # an export's --out
+        folders = [below[0].parent.parent]
     if not folders:
         raise DatasetError(f"no Minari dataset {name} in {minari_root(root)}; fetch it with: minari download {name}")
     folder = folders[0]
