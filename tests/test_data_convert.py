@@ -80,6 +80,25 @@ def test_a_name_and_options_for_files_that_say_nothing(
         assert (code, "\n" not in said.strip()) == (USAGE, True) and says in said, said
 
 
+def test_a_part_comes_back_under_a_name_of_its_own(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(f"data convert {STEM}@episodes=1..3 --to npz --out {tmp_path / 'out'}", capsys)[0] == OK
+    code, said = run(f"data convert {tmp_path / 'out'} --from npz", capsys)
+    assert code == USAGE and f"a part of {DATASET} (episodes=1..3); say with --name" in said
+    code, said = run(f"data convert {tmp_path / 'out'} --from npz --name toy/point/some-smoke", capsys)
+    found = open_dataset("toy/point/some-smoke__16px")
+    assert code == OK and found.episodes == 2 and found.card["part_of"]["rule"] == "episodes=1..3"
+    assert found.subset("first=0.5").episodes == 1
+    assert_same(found.episode(1), EPISODES[2])
+
+
+def test_a_minari_export_is_found_below_the_folder_it_was_given(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(f"data convert {STEM} --to minari --out {tmp_path / 'out'}", capsys)[0] == OK
+    code, _ = run(f"data convert {tmp_path / 'out'} --from minari --data {tmp_path / 'other'}", capsys)
+    assert code == OK and open_dataset(STEM, tmp_path / "other").fingerprint == open_dataset(STEM).fingerprint
+
+
 def test_files_that_say_what_they_are_cannot_be_called_another_task(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

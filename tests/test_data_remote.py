@@ -459,7 +459,9 @@ def test_a_fingerprint_that_was_asked_for(original: Path, tmp_path: Path) -> Non
     with pytest.raises(DatasetError, match=f"has the fingerprint {right}, not {'0' * 64}"):
         pull(f"file://{original}", tmp_path, fingerprint="0" * 64)
     assert not list(tmp_path.iterdir())
-    assert pull(f"file://{original}", tmp_path, fingerprint=right.upper()).bytes_moved
+    with pytest.raises(UsageError, match="at least its first 8 digits"):
+        pull(f"file://{original}", tmp_path, fingerprint=right[:7])
+    assert pull(f"file://{original}", tmp_path, fingerprint=right[:8].upper()).bytes_moved
 
 
 @pytest.mark.parametrize(

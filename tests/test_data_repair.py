@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -143,5 +144,8 @@ def test_the_command_says_what_was_lost(copy: Path, tmp_path: Path, capsys: pyte
     told = capsys.readouterr().out
     assert "2 of 6 episodes lost, from number 4; 4 kept, each compared with its SHA-256" in told
     assert "it is another dataset now" in told
+    assert main(["data", "show", name, "--data", str(tmp_path)]) == 0
+    assert re.search(r"^repaired +lost 2 episodes from the end; its fingerprint was", capsys.readouterr().out, re.M)
+    assert "**Repaired**: lost 2 episodes from the end" in (copy / "README.md").read_text()
     assert main(["data", "repair", name, "--data", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["repaired"]["lost"] == 0

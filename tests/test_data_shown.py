@@ -208,6 +208,8 @@ def test_psnr_by_hand() -> None:
 
 def test_wrong_words_are_answered(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "verify", NAME, "--data", str(home), "--quick", "--full"]) == USAGE
+    assert main(["data", "verify", f"{NAME}@first=0.5", "--data", str(home)]) == USAGE
+    assert f"name it without its part: {NAME}" in capsys.readouterr().err
     assert main(["data", "show", "toy/point/medium-replai", "--data", str(home)]) == DAMAGED
     capsys.readouterr()
     assert main(["data", "verfy", NAME]) == USAGE
