@@ -15,6 +15,7 @@ from coworld_bench.data.build import build
 from coworld_bench.data.dataset import list_datasets, open_dataset
 from coworld_bench.data.integrity import verify
 from coworld_bench.data.repair import Repaired, repair
+from coworld_bench.data.writer import StoreWriter
 from coworld_bench.errors import DATASET, DatasetError, UserError
 
 EPISODES = [*several(), played(4, 2100), played(5, 30, terminal=True)]
@@ -89,6 +90,18 @@ def test_a_lost_shard_ends_what_is_kept(copy: Path) -> None:
 def test_a_lost_column_of_rows_ends_what_is_kept(copy: Path) -> None:
     spoil(copy / "data.zarr/frames/reward/c/1")
     repaired(copy, kept=4)
+
+
+def test_wrong_pictures_behind_intact_checksums_end_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of whoever wrote them: from the second shard on, which begins inside episode 4, they are in another order."""
+    write = StoreWriter._write_shard
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            StoreWriter, "_write_shard", lambda writer, rows: write(writer, rows[:: -1 if writer._written else 1])
+        )
+        folder = build(EPISODES, tmp_path / "wrong", card(has_success=True))
+    assert [fault.check for fault in verify(folder).faults] == ["sha256"]
+    repaired(folder, kept=4)
 
 
 def test_what_cannot_be_made_again_is_said_to_be_forgotten(copy: Path) -> None:

@@ -57,14 +57,13 @@ def import_dataset(
         raise refused(path, "there are no episodes in it")
     card = full_card(known, first, name, options or {})
     folder = Path(out).expanduser() if out is not None else dataset_folder(data_home(data), card["dataset_id"])
-    lock = WriterLock(folder)
     try:
-        refuse(folder, force)
-        with named_when_whole(folder) as whole:
-            build(alike(first, episodes, path), whole, card)
+        with WriterLock(folder):
+            refuse(folder, force)
+            with named_when_whole(folder) as whole:
+                build(alike(first, episodes, path), whole, card)
     finally:
-        lock.release()
-        if not any(folder.iterdir()):
+        if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
     return open_dataset(folder)
 

@@ -67,7 +67,7 @@ def repair(folder: Path | str) -> Repaired:
     aside, fresh = (folder.with_name(f".{folder.name}.{word}") for word in ("damaged", "repairing"))
     if aside.exists():
         raise UserError(f"{aside} has the damaged files of an earlier repair; remove or rename it first")
-    faults = [f"{fault.file} ({fault.check}: {fault.detail})" for fault in report.faults]
+    faults = [f"{fault.file.removeprefix(f'{folder}/')} ({fault.check}: {fault.detail})" for fault in report.faults]
     with WriterLock(folder):
         remains = Remains(folder)
         kept = sum(1 for _ in remains.intact())

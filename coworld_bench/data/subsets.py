@@ -272,16 +272,13 @@ def give_names(dataset: Dataset, rules: Mapping[str, Rule], force: bool = False)
         if not NAME.fullmatch(name):
             raise UsageError(f"a subset's name is letters, digits, dots, dashes and underscores; got {name!r}")
     path = definitions(dataset.folder)
-    lock = WriterLock(path.parent, f".{path.name}.lock", wait=True)
-    try:
+    with WriterLock(path.parent, f".{path.name}.lock", wait=True):
         known = read_definitions(dataset)
         new = {name: {"rule": str(rule), "of": dataset.fingerprint} for name, rule in rules.items()}
         others = [name for name in new if name in known and known[name] != new[name]]
         if others and not force:
             raise UsageError(f"{others[0]!r} is the name of {known[others[0]]['rule']} already; give --name or --force")
         write_json(path, known | new)
-    finally:
-        lock.release()
     return path
 
 

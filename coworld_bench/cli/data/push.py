@@ -8,14 +8,13 @@ from typing import Annotated
 import typer
 
 from coworld_bench.cli.common import Data, Json, show
-from coworld_bench.cli.data.pull import Url
 from coworld_bench.cli.data.show import Name
 from coworld_bench.cli.watching import watching
 
 
 def push_(
     name: Name,
-    url: Url,
+    url: Annotated[str, typer.Argument(metavar="URL", help="Its folder, at s3://, gs://, hf:// or file://.")],
     force: Annotated[bool, typer.Option("--force", help="Replace another dataset that is there.")] = False,
     data: Data = None,
     json: Json = False,

@@ -47,7 +47,8 @@ def text_of(report: Report, praise: str) -> str:
     passed = Counter(check.check for check in report.checks if check.ok and not check.detail)
     files = {check.check: check.file for check in report.checks if check.ok}
     rows = [["ok", kind, files[kind] if count == 1 else f"{count} of them", ""] for kind, count in passed.items()]
+    inside = f"{report.folder}/"
     told = [check for check in report.checks if not check.ok or check.detail]
-    rows += [["ok" if check.ok else "FAILED", check.check, check.file, check.detail] for check in told]
+    rows += [["ok" if check.ok else "FAILED", check.check, check.file.removeprefix(inside), check.detail] for check in told]
     verdict = praise if report.ok else f"{len(report.faults)} of {len(report.checks)} checks failed"
     return f"{table(rows, ['', 'check', 'of', ''])}\n\n{report.folder}: {verdict}"
