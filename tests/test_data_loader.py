@@ -23,8 +23,8 @@ from coworld_bench.data.chunks import Shard
 from coworld_bench.data.dataset import Dataset, open_dataset
 from coworld_bench.data.lock import WriterLock
 from coworld_bench.data.memory import Batch, BatchStream, EpisodeMemory
-from coworld_bench.data.packed import DecodedMemory, PackedMemory
 from coworld_bench.data.shared import HEADER, MappedMemory, shared_file
+from coworld_bench.data.stored import DecodedMemory, PackedMemory
 from coworld_bench.data.windows import Windows
 from coworld_bench.errors import NotUsable, UsageError
 

@@ -30,9 +30,9 @@ from coworld_bench.data.layout import (
     dataset_id,
     split_id,
 )
-from coworld_bench.data.memory import Memory, StoredMemory
-from coworld_bench.data.packed import DecodedMemory, PackedMemory
+from coworld_bench.data.memory import Memory
 from coworld_bench.data.shared import SHM, MappedMemory, share, shared_file
+from coworld_bench.data.stored import DecodedMemory, PackedMemory, StoredMemory
 from coworld_bench.data.subsets import Rule, rule_of, subset_fingerprint
 from coworld_bench.data.writer import content_digest
 from coworld_bench.errors import DatasetError, UsageError, unknown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,19 +158,6 @@ class EpisodeMemory(Memory):
                 grown = np.empty((capacity, *array.shape[1:]), array.dtype)
                 grown[: self.rows] = array[: self.rows]
                 self._arrays[name] = grown
-
-
-class StoredMemory(Memory):
-    """The episodes of a dataset on disk, with columns read whole; where the pictures lie is for the subclass to say."""
-
-    def __init__(self, starts: np.ndarray, lengths: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
-        """`columns` are state, action and reward by rows on disk, where episodes begin at `starts` with padding between."""
-        super().__init__()
-        spans = zip(starts, lengths, strict=True)
-        self._on_disk = np.concatenate([np.arange(start, start + rows) for start, rows in spans])  # by row
-        self._arrays = {name: array[self._on_disk] for name, array in columns.items()}
-        for rows in lengths.tolist():
-            self._enter(rows, float(self._arrays["reward"][self.rows : self.rows + rows].sum(dtype=np.float64)))
 
 
 def rows_from(starts: np.ndarray, offsets: np.ndarray, length: int, lead: int) -> np.ndarray:

@@ -22,7 +22,7 @@ import google_crc32c
 import numpy as np
 
 from coworld_bench.data.lock import WriterLock
-from coworld_bench.data.memory import StoredMemory
+from coworld_bench.data.stored import StoredMemory
 from coworld_bench.errors import NotUsable, about_file
 from coworld_bench.files import atomic
 

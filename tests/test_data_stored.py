@@ -19,7 +19,7 @@ from coworld_bench.data.build import build
 from coworld_bench.data.chunks import Damaged
 from coworld_bench.data.dataset import open_dataset
 from coworld_bench.data.memory import Batch, BatchStream, EpisodeMemory, Memory
-from coworld_bench.data.packed import DecodedMemory, PackedMemory
+from coworld_bench.data.stored import DecodedMemory, PackedMemory
 from coworld_bench.devices import free_memory
 from coworld_bench.errors import UsageError
 from coworld_bench.tasks import EnvSpec

@@ -1,4 +1,4 @@
-"""A dataset's pictures decoded into one array, or left compressed on disk, so that memory does not grow with them."""
+"""The episodes of a dataset on disk as a memory: pictures decoded into one array, or left compressed where they are."""
 
 from __future__ import annotations
 
@@ -7,8 +7,21 @@ from collections.abc import Mapping
 import numpy as np
 
 from coworld_bench.data.chunks import ImageReader
-from coworld_bench.data.memory import StoredMemory
+from coworld_bench.data.memory import Memory
 from coworld_bench.errors import UsageError
+
+
+class StoredMemory(Memory):
+    """The episodes of a dataset on disk, with columns read whole; where the pictures lie is for the subclass to say."""
+
+    def __init__(self, starts: np.ndarray, lengths: np.ndarray, columns: Mapping[str, np.ndarray]) -> None:
+        """`columns` are state, action and reward by rows on disk, where episodes begin at `starts` with padding between."""
+        super().__init__()
+        spans = zip(starts, lengths, strict=True)
+        self._on_disk = np.concatenate([np.arange(start, start + rows) for start, rows in spans])  # by row
+        self._arrays = {name: array[self._on_disk] for name, array in columns.items()}
+        for rows in lengths.tolist():
+            self._enter(rows, float(self._arrays["reward"][self.rows : self.rows + rows].sum(dtype=np.float64)))
 
 
 class DecodedMemory(StoredMemory):
