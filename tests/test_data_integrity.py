@@ -100,6 +100,11 @@ def test_a_file_that_is_missing_or_cut_short_is_found(copy: Path, full: bool) ->
         open_dataset(copy)
 
 
+def test_a_damaged_shard_index_is_found_without_reading_pictures(copy: Path) -> None:
+    flip(copy / "data.zarr/frames/image/c/1/0/0/0", -1000, 3)
+    assert [(fault.check, fault.detail) for fault in verify(copy, full=False).faults] == [("crc32c", "shard index")]
+
+
 def test_a_file_that_nobody_wrote_is_found(copy: Path) -> None:
     shutil.copy(copy / "data.zarr/frames/action/c/0/0", copy / "data.zarr/frames/action/c/0/1")
     assert verify(copy, full=False).ok

@@ -197,6 +197,12 @@ def test_another_simulator_or_renderer_lowers_what_is_asked(point: Path, tmp_pat
             asked.check(Replayed(0, 0.0, True, 29.0))
 
 
+def test_pictures_that_were_resized_need_not_come_out_to_the_last_bit(point: Path, tmp_path: Path) -> None:
+    dataset = open_dataset(point)
+    asked = demands(open_dataset(build(dataset, tmp_path / "resized", dataset.card | {"resized_from": 32})))
+    assert asked == Demands(0.0, 30.0, "its pictures were resized from 32")
+
+
 def test_psnr_by_hand() -> None:
     stored = np.zeros((3, 4, 4, 3), np.uint8)
     again = stored.copy()
