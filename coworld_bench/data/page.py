@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -11,7 +10,7 @@ from typing import Any
 
 from coworld_bench.data.card import facts, told
 from coworld_bench.data.dataset import Dataset
-from coworld_bench.data.preview import EPISODES, Pictures, animation, sheet
+from coworld_bench.data.preview import EPISODES, Pictures, animation, png, sheet
 from coworld_bench.data.stats import statistics
 from coworld_bench.errors import UsageError
 from coworld_bench.files import atomic, write_text
@@ -151,15 +150,6 @@ def chart(title: str, drawn: str, left: str, right: str, said: str) -> str:
         f'<line x1="0" x2="{WIDTH}" y1="{HEIGHT}" y2="{HEIGHT}"/><text x="0" y="{line}">{left}</text>'
         f'<text x="{WIDTH}" y="{line}" text-anchor="end">{right}</text></svg></div>'
     )
-
-
-def png(picture: Any) -> bytes:
-    """Of a Pillow image or of pixels uint8 [H, W, 3]."""
-    from PIL import Image
-
-    content = io.BytesIO()
-    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(content, "PNG")
-    return content.getvalue()
 
 
 def embedded(kind: str, content: bytes) -> str:

@@ -6,7 +6,7 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -100,3 +100,12 @@ def montages(played: Sequence[np.ndarray], labels: Sequence[str]) -> Iterable[Im
             shown = Image.fromarray(pictures[min(row, len(pictures) - 1)])
             whole.paste(shown.resize((width, height), Image.Resampling.NEAREST), (x, y + CAPTION))
         yield whole
+
+
+def png(picture: Any) -> bytes:
+    """Of a Pillow image or of pixels uint8 [H, W, 3]."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    (picture if isinstance(picture, Image.Image) else Image.fromarray(picture)).save(content, "PNG")
+    return content.getvalue()

@@ -28,6 +28,7 @@ from coworld_bench.data.episode import Episode
 from coworld_bench.data.formats.guards import fits_memory, flags, from_decisions, plausible, read_description, refused
 from coworld_bench.data.formats.sidecar import export_folder, imported
 from coworld_bench.data.formats.statistics import Statistics
+from coworld_bench.data.preview import png
 from coworld_bench.errors import MissingPackage, named
 from coworld_bench.files import write_json
 
@@ -192,14 +193,6 @@ def as_arrow(array: np.ndarray) -> Any:
     if array.ndim == 2 and array.shape[1] > 1:
         return pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
     return pa.array(array.ravel())
-
-
-def png(picture: np.ndarray) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "png")
-    return buffer.getvalue()
 
 
 @dataclass(frozen=True)
