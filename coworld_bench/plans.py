@@ -5,6 +5,7 @@ quality = "medium-replay"
 methods = ["offline_dv2", "coworld"]
 seeds = { smoke = [0], quick = [0, 1, 2], paper = [0, 1, 2] }
 published = "table02.csv"                   # optional: a file of reports/published
+figures = ["heatmap", "curves"]             # optional: what its report draws (default: curves)
 options.quick = { "budget.updates" = 3000 } # optional: settings on top of a preset
 [arms.no_max]                               # optional: a row of its own, a method of the plan under other settings
 method = "coworld"
@@ -35,6 +36,10 @@ from coworld_bench.paths import shipped
 from coworld_bench.seeding import MAX_SEED
 from coworld_bench.tasks import find_task
 
+FIGURES = {  # what a report can draw, in the order of its pages; each is a file of `reporting/figures/`
+    "heatmap": "source × target, CoWorld's return over Offline DV2's",
+    "curves": "return against updates",
+}
 Options = tuple[tuple[str, str], ...]  # sorted, so that cells can be compared
 
 
@@ -100,6 +105,7 @@ class Plan:
     published: str | None = None
     options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     arms: Mapping[str, Arm] = field(default_factory=dict)
+    figures: tuple[str, ...] = ("curves",)
 
     def arm(self, name: str) -> Arm:
         """The row of this name: one of `arms`, or a method as it is."""
@@ -150,6 +156,7 @@ def parse_plan(name: str, written: Mapping[str, Any]) -> Plan:
         published=_published(name, written.get("published")),
         options=_options(name, written.get("options", {})),
         arms=_arms(name, written.get("arms", {}), written.get("methods")),
+        figures=_figures(name, written.get("figures", ["curves"])),
     )
 
 
@@ -242,6 +249,15 @@ def _published(name: str, given: Any) -> str | None:
     if given is not None and given not in known:
         raise unknown(f"published table (plan {name})", str(given), known)
     return given
+
+
+def _figures(name: str, given: Any) -> tuple[str, ...]:
+    if not isinstance(given, list):
+        raise UsageError(f"plan {name}: figures is a list of names; got {given!r}")
+    for figure in given:
+        if figure not in FIGURES:
+            raise unknown(f"figure (plan {name})", str(figure), FIGURES)
+    return tuple(dict.fromkeys(given))
 
 
 def _options(name: str, given: Any) -> dict[str, dict[str, str]]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from report_samples import put, result
 
 from coworld_bench.plans import Cell, Plan
-from coworld_bench.reporting.choices import choices_table
 from coworld_bench.reporting.selection import Selection, select
 from coworld_bench.reporting.store import read_store
-from coworld_bench.reporting.times import times_table
+from coworld_bench.reporting.tables.choices import choices_table
+from coworld_bench.reporting.tables.times import times_table
 
 DOOR, WINDOW, BUTTON = "metaworld/door_close", "metaworld/window_close", "metaworld/button_press"
 PLAN = Plan(

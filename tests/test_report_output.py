@@ -15,10 +15,19 @@ from coworld_bench.errors import UsageError
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.recipes import Reference
 from coworld_bench.reporting import report
-from coworld_bench.reporting.curves import draw, looks_of
-from coworld_bench.reporting.figures import our_style
-from coworld_bench.reporting.heatmap import Ratio, all_pairs, axes_of, colour_of, luminance, ratios, tick, unfit_targets
-from coworld_bench.reporting.html import html
+from coworld_bench.reporting.figures.curves import draw, looks_of
+from coworld_bench.reporting.figures.heatmap import (
+    Ratio,
+    all_pairs,
+    axes_of,
+    colour_of,
+    luminance,
+    ratios,
+    tick,
+    unfit_targets,
+)
+from coworld_bench.reporting.figures.style import our_style
+from coworld_bench.reporting.formats.html import html
 from coworld_bench.reporting.layout import Page, Table, Words
 from coworld_bench.reporting.selection import select
 from coworld_bench.reporting.store import read_store
@@ -53,7 +62,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def written(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole report."""
     out = tmp_path_factory.mktemp("out")
-    paths = report([PLAN], store, out, heatmap=True)
+    paths = report([PLAN], store, out, figures=["heatmap"])
     assert set(paths) == set((out / "pair-quick").iterdir())
     return out / "pair-quick"
 
@@ -102,7 +111,7 @@ def test_the_same_store_gives_the_same_bytes(store: Path, written: Path, tmp_pat
     code = (
         "import sys; from pathlib import Path; import matplotlib; matplotlib.rcParams['axes.linewidth'] = 5;"
         "sys.path.insert(0, sys.argv[1]); from test_report_output import PLAN;"
-        "from coworld_bench.reporting import report; report([PLAN], sys.argv[2], sys.argv[3], heatmap=True)"
+        "from coworld_bench.reporting import report; report([PLAN], sys.argv[2], sys.argv[3], figures=['heatmap'])"
     )
     here = str(Path(__file__).parent)
     subprocess.run([sys.executable, "-c", code, here, str(store), str(tmp_path)], check=True)
@@ -234,7 +243,7 @@ def test_html_marks_the_divider_and_escapes() -> None:
 def test_a_report_loads_neither_torch_nor_a_simulator(store: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from coworld_bench.reporting import report; assert 'pandas' not in sys.modules;"
-        "from coworld_bench.plans import load_plan; report(['table2'], sys.argv[1], sys.argv[2], heatmap=True);"
+        "from coworld_bench.plans import load_plan; report(['table2'], sys.argv[1], sys.argv[2], figures=['heatmap']);"
         "bad = {'torch', 'mujoco', 'gymnasium', 'dm_control', 'seaborn'} & set(sys.modules); assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code, str(store), str(tmp_path)], check=True)

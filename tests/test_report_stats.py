@@ -5,7 +5,9 @@ import math
 import pytest
 
 from coworld_bench.plans import load_plan
-from coworld_bench.reporting.layout import Page, Table, Words, csv_text, markdown, number, plain
+from coworld_bench.reporting.formats.markdown import markdown
+from coworld_bench.reporting.formats.text import csv_text, plain
+from coworld_bench.reporting.layout import Page, Table, Words, number
 from coworld_bench.reporting.published import averages, published_cell, published_table, read_published
 from coworld_bench.reporting.stats import detectable_difference, detectable_effect, seeds_needed, summarise
 

@@ -14,10 +14,10 @@ from coworld_bench.files import write_json
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.recipes import Reference
 from coworld_bench.reporting import report, table_text
-from coworld_bench.reporting.details import diagnostics_table, duration, failures, provenance_table
 from coworld_bench.reporting.selection import Selection, presets_with_results, select
 from coworld_bench.reporting.store import read_store, short_commit
-from coworld_bench.reporting.tables import measured_table, seeds_table, tidy
+from coworld_bench.reporting.tables.details import diagnostics_table, duration, failures, provenance_table
+from coworld_bench.reporting.tables.measured import measured_table, seeds_table, tidy
 from coworld_bench.reporting.words import caveats
 
 DOOR, WINDOW, BUTTON = "metaworld/door_close", "metaworld/window_close", "metaworld/button_press"

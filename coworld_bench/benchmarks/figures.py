@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from coworld_bench.reporting.figures import GREY, LINES, our_style, save
+from coworld_bench.reporting.figures.style import GREY, LINES, our_style, save
 
 SIZE = 3.4, 2.5  # inches
 NAMES = {"batch": "sequences in a batch", "length": "rows of a sequence", "width": "units (deter, hidden, heads)"}

@@ -14,6 +14,7 @@ from coworld_bench.config import parse_options
 def report(
     plans: Annotated[list[str] | None, typer.Argument(help="Plans; without any, all that have results.")] = None,
     heatmap: Annotated[bool, typer.Option("--heatmap", help="Also the source × target picture.")] = False,
+    curves: Annotated[bool, typer.Option("--curves", help="Also the learning curves.")] = False,
     highlight: Annotated[
         str | None, typer.Option(metavar="METHOD[,METHOD]", help="Also its curves in colour before the others' in grey.")
     ] = None,
@@ -33,7 +34,8 @@ def report(
     from coworld_bench.reporting import report as write_report
 
     options = parse_options(option or []) or None
+    figures = [name for name, wanted in {"heatmap": heatmap, "curves": curves}.items() if wanted]
     files = write_report(
-        plans or [], runs, out, preset, heatmap, names(format) or [], options, names(highlight) or [], pages
+        plans or [], runs, out, preset, figures, names(format) or [], options, names(highlight) or [], pages
     )
     show("\n".join(map(str, files)), {"schema": 1, "files": [str(path) for path in files]}, json)

@@ -1,6 +1,6 @@
 """Reports: stored results in, tables, figures and pages out. Needs neither torch nor a simulator.
 
-    read (store) -> choose what may share a table (selection) -> tables, words, figures -> Markdown, CSV, HTML
+    read (store.py) -> choose what may share a table (selection.py) -> tables/, words.py, figures/ -> pages in formats/
 
 The same store gives the same bytes.
 """
@@ -11,18 +11,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coworld_bench.reporting.formats import FORMATS
+
 if TYPE_CHECKING:
     from coworld_bench.plans import Plan
 
-FORMATS = ("md", "csv", "html")
-
 
 def report(
-    plans: Iterable[str | Plan],
+    plans: Iterable[str | Plan] = (),
     runs: Path | str | None = None,
     out: Path | str | None = None,
     preset: str | None = None,
-    heatmap: bool = False,
+    figures: Iterable[str] = (),
     formats: Iterable[str] = FORMATS,
     options: Mapping[str, str] | None = None,
     highlight: Iterable[str] = (),
@@ -30,14 +30,16 @@ def report(
 ) -> list[Path]:
     """Write the report of each plan, one folder per plan and preset; returns the files.
 
-    `runs` is a store of results, `out` defaults to its `report` folder. Without `preset` every preset that has results
-    gets a report of its own. `options` asks for the runs that were made with exactly these settings on top. Each method of
-    `highlight` gets a figure in which it is in colour. `pages` is a folder of pages on methods (`docs/methods`) whose
-    measured sections are written anew.
-    Raises UsageError for an unknown plan, preset, format or method, and where the store holds nothing of a plan."""
-    from coworld_bench.reporting.output import write_report
+    `runs` is a store of results, `out` defaults to its `report` folder. Without `plans`, all that have results; without
+    `preset`, a report for every preset that has some. `figures` are drawn besides those that a plan names itself.
+    `options` asks for the runs that were made with exactly these settings on top. Each method of `highlight` gets a figure
+    in which it is in colour. `pages` is a folder of pages on methods (`docs/methods`) whose measured sections are written
+    anew.
+    Raises UsageError for an unknown plan, preset, format, figure or method, and where the store holds nothing of a plan."""
+    from coworld_bench.reporting.output import Asked, write_report
 
-    return write_report(plans, runs, out, preset, heatmap, formats, options, highlight, pages)
+    asked = Asked(tuple(formats), tuple(figures), tuple(highlight))
+    return write_report(plans, runs, out, preset, options, pages, asked)
 
 
 def table_text(

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from coworld_bench.errors import UsageError
 from coworld_bench.files import write_text
-from coworld_bench.reporting.details import mean_of
-from coworld_bench.reporting.layout import markdown_table
+from coworld_bench.reporting.formats.markdown import markdown_table
 from coworld_bench.reporting.selection import Measurement, Selection
 from coworld_bench.reporting.store import FINISHED, Store
-from coworld_bench.reporting.tables import FEW_MARK, SHORTCUT_MARK, anchor_summary, measured_table
+from coworld_bench.reporting.tables.details import mean_of
+from coworld_bench.reporting.tables.measured import FEW_MARK, SHORTCUT_MARK, anchor_summary, measured_table
 
 BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
 NOTHING = "No run of it on a simulator is stored yet."
@@ -87,13 +87,13 @@ def fill(page: Path, text: str) -> None:
 
 def measured(selection: Selection, name: str, pictures: Path, beside: Path, place: int) -> tuple[str, Path]:
     """What a selection holds of a method, as Markdown, and its picture."""
-    from coworld_bench.reporting.curves import highlight
+    from coworld_bench.reporting.figures.curves import highlight
 
     own = of_family(selection, name)
     stem = f"{name}-{selection.plan.name}-{selection.preset}" if place else name
     drawn = highlight(selection, own.methods, pictures, stem, ("png",))
     assert drawn is not None, "a method that finished has a curve"
-    picture, (path,) = drawn
+    picture, (path,) = drawn.picture, drawn.files
     link = Path(os.path.relpath(path, beside)).as_posix()
     table = measured_table(own)
     notes = [note for note in table.notes if note.startswith((FEW_MARK, SHORTCUT_MARK, "—"))]
@@ -160,7 +160,7 @@ def never_above(own: Selection, found: list[Measurement]) -> bool:
 
 def best(own: Selection, found: Measurement) -> float:
     """The highest point of a cell's curve, the mean over its seeds."""
-    from coworld_bench.reporting.curves import mean_of_seeds
+    from coworld_bench.reporting.figures.curves import mean_of_seeds
 
     curves = own.store.curves
     return float(mean_of_seeds(curves[curves["run"].isin(found.runs["run"])]).max())

@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from coworld_bench.errors import UsageError, unknown
 from coworld_bench.files import write_text
-from coworld_bench.plans import Plan, list_plans, load_plan
-from coworld_bench.reporting import FORMATS
-from coworld_bench.reporting.choices import choices_table
-from coworld_bench.reporting.details import diagnostics_table, provenance_table
-from coworld_bench.reporting.html import html
-from coworld_bench.reporting.layout import Page, Part, csv_text, markdown, plain
+from coworld_bench.plans import FIGURES, Plan, list_plans, load_plan
+from coworld_bench.reporting.figures import Drawn, draw
+from coworld_bench.reporting.formats import FORMATS
+from coworld_bench.reporting.formats.html import html
+from coworld_bench.reporting.formats.markdown import markdown
+from coworld_bench.reporting.formats.text import plain
+from coworld_bench.reporting.layout import Page, Part
 from coworld_bench.reporting.method_pages import fill_pages, find_pages
 from coworld_bench.reporting.published import published_table
 from coworld_bench.reporting.selection import Selection, presets_with_results, select
-from coworld_bench.reporting.side_by_side import side_by_side, with_published
 from coworld_bench.reporting.store import Store, read_store
-from coworld_bench.reporting.tables import measured_table, seeds_table, tidy
-from coworld_bench.reporting.times import times_table
+from coworld_bench.reporting.tables.choices import choices_table
+from coworld_bench.reporting.tables.details import diagnostics_table, provenance_table
+from coworld_bench.reporting.tables.measured import measured_table, seeds_table, tidy
+from coworld_bench.reporting.tables.side_by_side import side_by_side, with_published
+from coworld_bench.reporting.tables.times import times_table
 from coworld_bench.reporting.words import caveats
 
 INTERNAL = "chosen", "error", "options", "settings", "source_options", "variant"  # columns that only select
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is to be made of every selection: formats, figures besides the plan's own, and methods to draw alone."""
+
+    formats: tuple[str, ...] = FORMATS
+    figures: tuple[str, ...] = ()
+    highlight: tuple[str, ...] = ()
+
+    def checked(self) -> Asked:
+        """The same without repetitions. Raises UsageError for an unknown format or figure."""
+        for kind, given, known in (("report format", self.formats, FORMATS), ("figure", self.figures, FIGURES)):
+            for name in given:
+                if name not in known:
+                    raise unknown(kind, name, known)
+        return replace(self, formats=tuple(dict.fromkeys(self.formats)), highlight=tuple(dict.fromkeys(self.highlight)))
+
+    def figures_of(self, plan: Plan) -> list[str]:
+        return [name for name in FIGURES if name in {*plan.figures, *self.figures}]
 
 
 def write_report(
@@ -32,14 +56,12 @@ def write_report(
     runs: Path | str | None,
     out: Path | str | None,
     preset: str | None,
-    heatmap: bool,
-    formats: Iterable[str],
     options: Mapping[str, str] | None,
-    highlight: Iterable[str] = (),
-    pages: Path | str | None = None,
+    pages: Path | str | None,
+    asked: Asked,
 ) -> list[Path]:
     """See `coworld_bench.reporting.report`. Without plans, every shipped plan that has results."""
-    kinds = check_formats(formats)
+    asked = asked.checked()
     chosen = [as_plan(plan) for plan in plans]
     store = read_store(runs)
     folder = Path(out) if out is not None else store.folder / "report"
@@ -47,11 +69,11 @@ def write_report(
     if not wanted:
         raise UsageError(f"{store.folder} holds no run of any plan; `coworld-bench run {list_plans()[0]}` makes some")
     selections = [select(store, plan, name, options) for plan, name in wanted]
-    lit = check_highlight(selections, highlight)
+    check_highlight(selections, asked.highlight)
     found = find_pages(Path(pages)) if pages is not None else {}
     paths: list[Path] = []
     for selection in selections:
-        paths += write_one(selection, folder / f"{selection.plan.name}-{selection.preset}", kinds, heatmap, lit, options)
+        paths += write_one(selection, folder / f"{selection.plan.name}-{selection.preset}", asked)
     return paths + (fill_pages(selections, found) if found else [])
 
 
@@ -59,25 +81,15 @@ def as_plan(plan: str | Plan) -> Plan:
     return plan if isinstance(plan, Plan) else load_plan(plan)
 
 
-def check_formats(formats: Iterable[str]) -> tuple[str, ...]:
-    kinds = tuple(dict.fromkeys(formats))
-    for kind in kinds:
-        if kind not in FORMATS:
-            raise unknown("report format", kind, FORMATS)
-    return kinds
-
-
-def check_highlight(selections: list[Selection], methods: Iterable[str]) -> tuple[str, ...]:
-    """The methods to draw alone; each must be a row of one of the selections that has results."""
-    asked = tuple(dict.fromkeys(methods))
+def check_highlight(selections: list[Selection], methods: Iterable[str]) -> None:
+    """Each of the methods to draw alone must be a row of one of the selections that has results."""
     rows = {row for selection in selections for row in selection.methods}
     finished = {row for selection in selections for (row, _), found in selection.measurements.items() if len(found.runs)}
-    for method in asked:
+    for method in methods:
         if method not in rows:
             raise unknown("method in these plans", method, rows)
         if method not in finished:
             raise UsageError(f"{selections[0].store.folder} holds no finished run of {method} in these plans")
-    return asked
 
 
 def every_plan(store: Store) -> list[Plan]:
@@ -100,18 +112,12 @@ def presets_of(store: Store, plan: Plan, preset: str | None) -> list[str]:
     )
 
 
-def write_one(
-    selection: Selection,
-    folder: Path,
-    kinds: tuple[str, ...],
-    heatmap: bool,
-    lit: tuple[str, ...],
-    options: Mapping[str, str] | None,
-) -> list[Path]:
+def write_one(selection: Selection, folder: Path, asked: Asked) -> list[Path]:
     """The report of one plan under one preset; returns its files."""
-    stem = folder.name
-    pictures, paths = draw_pictures(selection, folder, stem, kinds, heatmap, lit, options)
-    page = compose(selection, pictures)
+    stem, kinds = folder.name, asked.formats
+    figures = draw_figures(selection, folder, stem, asked)
+    paths = [path for figure in figures for path in figure.files]
+    page = compose(selection, [figure.picture for figure in figures])
     if "md" in kinds:
         paths.append(write(folder / f"{stem}.md", markdown(page)))
     if "html" in kinds:
@@ -121,35 +127,16 @@ def write_one(
     return sorted(paths)
 
 
-def draw_pictures(
-    selection: Selection,
-    folder: Path,
-    stem: str,
-    kinds: tuple[str, ...],
-    with_heatmap: bool,
-    lit: tuple[str, ...],
-    options: Mapping[str, str] | None,
-) -> tuple[list[Part], list[Path]]:
-    """The figures, written; matplotlib is loaded here and not before."""
-    from coworld_bench.reporting.curves import curves, highlight
-    from coworld_bench.reporting.heatmap import heatmap
+def draw_figures(selection: Selection, folder: Path, stem: str, asked: Asked) -> list[Drawn]:
+    """The figures, written: the plan's where a format shows them, and those that were asked for."""
+    shown = set(asked.formats) & {"md", "html"}
+    names = asked.figures_of(selection.plan) if shown else [name for name in FIGURES if name in asked.figures]
+    found = [draw(name, selection, folder, stem) for name in names]
+    if asked.highlight:
+        from coworld_bench.reporting.figures.curves import highlight
 
-    pictures: list[Part] = []
-    paths: list[Path] = []
-    if with_heatmap and (
-        drawn := heatmap(selection.store, selection.plan, selection.preset, folder, f"{stem}-heatmap", options)
-    ):
-        picture, numbers, files = drawn
-        pictures.append(picture)
-        paths += [*files, write(folder / f"{stem}-heatmap.csv", csv_text(numbers))]
-    if set(kinds) & {"md", "html"} and (drawn_curves := curves(selection, folder, f"{stem}-curves")):
-        pictures.append(drawn_curves[0])
-        paths += drawn_curves[1]
-    for method in lit:
-        if drawn_curves := highlight(selection, (method,), folder, f"{stem}-curves-{file_name(method)}"):
-            pictures.append(drawn_curves[0])
-            paths += drawn_curves[1]
-    return pictures, paths
+        found += [highlight(selection, (row,), folder, f"{stem}-curves-{file_name(row)}") for row in asked.highlight]
+    return [figure for figure in found if figure is not None]
 
 
 def file_name(method: str) -> str:

@@ -60,6 +60,7 @@ class Selection:
     labels: Mapping[str, str]
     notes: tuple[str, ...]
     options: Mapping[str, str] = field(default_factory=dict)  # on top of the preset, the plan's own among them
+    asked: Mapping[str, str] | None = None  # the options that `select` was given
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -136,7 +137,7 @@ def select(store: Store, plan: Plan, preset: str, options: Mapping[str, str] | N
     }
     notes += dataset_notes(plan, measurements)
     notes, said = list(dict.fromkeys(notes)), without_files(asked, rows)
-    return Selection(plan, preset, store, measurements, labels, tuple(notes), said)
+    return Selection(plan, preset, store, measurements, labels, tuple(notes), said, options)
 
 
 def on_plan(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:

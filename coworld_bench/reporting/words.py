@@ -6,12 +6,12 @@ from statistics import median, mode
 
 from coworld_bench.config import resolve
 from coworld_bench.recipes import reference_return
-from coworld_bench.reporting.details import failures
 from coworld_bench.reporting.layout import Words, number
 from coworld_bench.reporting.published import not_measured
 from coworld_bench.reporting.selection import Selection
 from coworld_bench.reporting.stats import detectable_difference, seeds_needed
-from coworld_bench.reporting.tables import References, shortcut
+from coworld_bench.reporting.tables.details import failures
+from coworld_bench.reporting.tables.measured import References, shortcut
 from coworld_bench.tasks import find_task
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from coworld_bench.reporting.layout import Table
 from coworld_bench.reporting.published import read_published
 from coworld_bench.reporting.selection import Measurement, Selection
-from coworld_bench.reporting.tables import share_text
+from coworld_bench.reporting.tables.measured import share_text
 from coworld_bench.tasks import find_task
 
 Choice = dict[str, Any]  # share of updates and entropy, by source

@@ -14,10 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from coworld_bench.plans import Cell
-from coworld_bench.reporting.figures import FAINT, GREY, KINDS, LINES, entitle, our_style, save
+from coworld_bench.reporting.figures import Drawn
+from coworld_bench.reporting.figures.style import FAINT, GREY, KINDS, LINES, entitle, our_style, save
 from coworld_bench.reporting.layout import Picture
 from coworld_bench.reporting.selection import Measurement, Selection
-from coworld_bench.reporting.tables import ANCHORS, DATASET, beside
+from coworld_bench.reporting.tables.measured import ANCHORS, DATASET, beside
 
 DASHES = {
     ANCHORS["random"]: (0, (1, 2)),
@@ -40,18 +41,18 @@ class Look:
     layer: float = 3
 
 
-def curves(selection: Selection, folder: Path, name: str) -> tuple[Picture, list[Path]] | None:
+def drawn(selection: Selection, folder: Path, name: str) -> Drawn | None:
     """Draw the curves of every cell that has one; None where nothing finished."""
-    drawn = with_results(selection)
-    looks = looks_of(selection.labels, seeds=len(drawn) <= SEEDS_UP_TO)
-    what = "Return against updates" + ", means over seeds" * (len(drawn) > SEEDS_UP_TO)
+    methods = with_results(selection)
+    looks = looks_of(selection.labels, seeds=len(methods) <= SEEDS_UP_TO)
+    what = "Return against updates" + ", means over seeds" * (len(methods) > SEEDS_UP_TO)
     title = f"{what} · {selection.circumstances}"
-    return picture(selection, drawn, looks, title, "", folder, name)
+    return picture(selection, methods, looks, title, "", folder, name)
 
 
 def highlight(
     selection: Selection, methods: tuple[str, ...], folder: Path, name: str, kinds: tuple[str, ...] = KINDS
-) -> tuple[Picture, list[Path]] | None:
+) -> Drawn | None:
     """Draw these methods in colour with all seeds, on the cells they have, and the others' means behind them in grey; None
     where none of these finished."""
     chosen = selection.only(methods)
@@ -85,7 +86,7 @@ def picture(
     folder: Path,
     name: str,
     kinds: tuple[str, ...] = KINDS,
-) -> tuple[Picture, list[Path]] | None:
+) -> Drawn | None:
     """The written figure of the cells on which any of `methods` finished; None where there is none."""
     cells = [cell for cell in selection.plan.cells if any(len(found.runs) for found in of_cell(selection, methods, cell))]
     if not cells:
@@ -94,7 +95,7 @@ def picture(
         paths, svg = save(draw(selection, cells, looks, title), folder, name, kinds)
     labels = ", ".join(selection.labels[method] for method in methods)
     alt = f"Learning curves on {', '.join(cell.code for cell in cells)}: {labels}{behind}."
-    return Picture(name, title, alt, svg), paths
+    return Drawn(Picture(name, title, alt, svg), tuple(paths))
 
 
 def of_cell(selection: Selection, methods: tuple[str, ...], cell: Cell) -> list[Measurement]:

@@ -10,7 +10,7 @@ from coworld_bench.plans import Cell
 from coworld_bench.reporting.layout import Table
 from coworld_bench.reporting.published import SOURCE, format_published, published_cell, read_published
 from coworld_bench.reporting.selection import Selection
-from coworld_bench.reporting.tables import cell_text
+from coworld_bench.reporting.tables.measured import cell_text
 
 SINGLE_SOURCE = "CoWorld (Best-Source)"  # how table 2 calls the row of our `coworld`
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from coworld_bench.reporting.layout import Table, number
 from coworld_bench.reporting.selection import Measurement, Selection
-from coworld_bench.reporting.tables import share_text
+from coworld_bench.reporting.tables.measured import share_text
 
 DIAGNOSTICS = ("source_value", "constraint_active", "alignment_loss")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from coworld_bench.reporting.details import mean_of
 from coworld_bench.reporting.layout import Table
 from coworld_bench.reporting.published import read_published
 from coworld_bench.reporting.selection import Measurement, Selection
+from coworld_bench.reporting.tables.details import mean_of
 
 Times = dict[str, tuple[str, str]]  # training minutes and seconds an episode, by label
 COLUMNS = ("method", "cell", "seeds", "updates", "training, min", "CPU of the run, min", "episode, s", "device")

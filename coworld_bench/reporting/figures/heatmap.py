@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import log2
 from pathlib import Path
@@ -16,11 +15,11 @@ from matplotlib.patches import Rectangle
 
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.recipes import reference_return
-from coworld_bench.reporting.figures import GREY, INK, PALE, entitle, our_style, save
+from coworld_bench.reporting.figures import Drawn
+from coworld_bench.reporting.figures.style import GREY, INK, PALE, entitle, our_style, save
 from coworld_bench.reporting.layout import Picture, Table
 from coworld_bench.reporting.selection import Measurement, Selection, select
-from coworld_bench.reporting.store import Store
-from coworld_bench.reporting.tables import SHORTCUT_MARK, References, shortcut
+from coworld_bench.reporting.tables.measured import SHORTCUT_MARK, References, shortcut
 from coworld_bench.tasks import find_task
 
 ABOVE, BELOW = "coworld", "offline_dv2"
@@ -71,21 +70,19 @@ def ratio(cell: Cell, above: Measurement, below: Measurement) -> Ratio:
     return Ratio(cell.source, cell.target, value, above, below)
 
 
-def heatmap(
-    store: Store, plan: Plan, preset: str, folder: Path, name: str, options: Mapping[str, str] | None = None
-) -> tuple[Picture, Table, list[Path]] | None:
-    """Draw the matrix of a plan; None for a plan without sources. Returns the picture, its numbers and its files."""
-    pairs = all_pairs(plan)
+def drawn(given: Selection, folder: Path, name: str) -> Drawn | None:
+    """The matrix of a plan; None for a plan without sources."""
+    pairs = all_pairs(given.plan)
     if not pairs.cells:
         return None
-    selection = select(store, pairs, preset, options)
+    selection = select(given.store, pairs, given.preset, given.asked)
     found = ratios(selection)
     title = f"CoWorld / Offline DV2 · {selection.circumstances}"
     with our_style():
         paths, svg = save(draw(found, title, unfit_targets(selection)), folder, name)
     known = sum(entry.value is not None for entry in found)
     alt = f"Heatmap of return ratios, source by target; {known} of {len(found)} pairs measured."
-    return Picture(name, f"Transfer matrix · {title}", alt, svg), ratio_table(found, title), paths
+    return Drawn(Picture(name, f"Transfer matrix · {title}", alt, svg), tuple(paths), ratio_table(found, title))
 
 
 def unfit_targets(selection: Selection, references: References = reference_return) -> set[str]:
