@@ -29,8 +29,8 @@ class Drawn:
 
 
 def draw(name: str, selection: Selection, folder: Path, stem: str) -> Drawn | None:
-    """Draw one of `plans.FIGURES` into `folder`, with its numbers as CSV; None where the selection has nothing to draw. matplotlib
-    is loaded here and not before."""
+    """Draw one of `plans.FIGURES` into `folder`, with its numbers as CSV; None where the selection has nothing to draw.
+    matplotlib is loaded here and not before."""
     maker = import_module(f"coworld_bench.reporting.figures.{name}")
     found: Drawn | None = maker.drawn(selection, folder, f"{stem}-{name}")
     if found is None or found.numbers is None:
