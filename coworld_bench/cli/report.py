@@ -13,6 +13,7 @@ from coworld_bench.config import parse_options
 
 def report(
     plans: Annotated[list[str] | None, typer.Argument(help="Plans; without any, all that have results.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of the paper, and an index.")] = False,
     heatmap: Annotated[bool, typer.Option("--heatmap", help="Also the source × target picture.")] = False,
     curves: Annotated[bool, typer.Option("--curves", help="Also the learning curves.")] = False,
     highlight: Annotated[
@@ -26,7 +27,7 @@ def report(
     data: Annotated[Path | None, typer.Option(help="As `run` has it; a report reads no datasets.")] = None,
     device: Annotated[str, typer.Option(help="As `run` has it; a report computes nothing.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="[default: the folder `report` of the results]")] = None,
-    format: Annotated[str, typer.Option(help="Some of md,csv,html.")] = "md,csv,html",
+    format: Annotated[str, typer.Option(help="Some of md,csv,html,latex,json.")] = "md,csv,html",
     json: Json = False,
     option: Options = None,
 ) -> None:
@@ -36,6 +37,7 @@ def report(
     options = parse_options(option or []) or None
     figures = [name for name, wanted in {"heatmap": heatmap, "curves": curves}.items() if wanted]
     files = write_report(
-        plans or [], runs, out, preset, figures, names(format) or [], options, names(highlight) or [], pages
-    )
+        plans or [], runs, out, preset, figures, names(format) or [], options, names(highlight) or [], pages,
+        everything,
+    )  # fmt: skip
     show("\n".join(map(str, files)), {"schema": 1, "files": [str(path) for path in files]}, json)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coworld_bench.reporting.formats import FORMATS
+from coworld_bench.reporting.formats import FORMATS, USUAL
 
 if TYPE_CHECKING:
     from coworld_bench.plans import Plan
@@ -23,10 +23,11 @@ def report(
     out: Path | str | None = None,
     preset: str | None = None,
     figures: Iterable[str] = (),
-    formats: Iterable[str] = FORMATS,
+    formats: Iterable[str] = USUAL,
     options: Mapping[str, str] | None = None,
     highlight: Iterable[str] = (),
     pages: Path | str | None = None,
+    everything: bool = False,
 ) -> list[Path]:
     """Write the report of each plan, one folder per plan and preset; returns the files.
 
@@ -34,12 +35,12 @@ def report(
     `preset`, a report for every preset that has some. `figures` are drawn besides those that a plan names itself.
     `options` asks for the runs that were made with exactly these settings on top. Each method of `highlight` gets a figure
     in which it is in colour. `pages` is a folder of pages on methods (`docs/methods`) whose measured sections are written
-    anew.
+    anew. With `everything`, every shipped plan gets its page, whatever was measured of it, and an index leads to them.
     Raises UsageError for an unknown plan, preset, format, figure or method, and where the store holds nothing of a plan."""
     from coworld_bench.reporting.output import Asked, write_report
 
     asked = Asked(tuple(formats), tuple(figures), tuple(highlight))
-    return write_report(plans, runs, out, preset, options, pages, asked)
+    return write_report(plans, runs, out, preset, options, pages, asked, everything)
 
 
 def table_text(

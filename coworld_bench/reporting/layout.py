@@ -47,6 +47,7 @@ class Page:
     title: str
     lead: str
     parts: tuple[Part, ...]
+    name: str = ""  # of its files
 
 
 def number(value: float | None, like: float | None = None) -> str:

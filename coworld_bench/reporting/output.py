@@ -12,12 +12,15 @@ from coworld_bench.errors import UsageError, unknown
 from coworld_bench.files import write_text
 from coworld_bench.plans import FIGURES, Plan, list_plans, load_plan
 from coworld_bench.reporting.figures import Drawn, draw
-from coworld_bench.reporting.formats import FORMATS
+from coworld_bench.reporting.formats import FORMATS, USUAL
+from coworld_bench.reporting.formats.document import document
 from coworld_bench.reporting.formats.html import html
+from coworld_bench.reporting.formats.latex import latex
 from coworld_bench.reporting.formats.markdown import markdown
 from coworld_bench.reporting.formats.text import plain
 from coworld_bench.reporting.layout import Page, Part
 from coworld_bench.reporting.method_pages import fill_pages, find_pages
+from coworld_bench.reporting.processes import in_processes
 from coworld_bench.reporting.published import published_table
 from coworld_bench.reporting.selection import Selection, presets_with_results, select
 from coworld_bench.reporting.store import Store, read_store
@@ -35,7 +38,7 @@ INTERNAL = "chosen", "error", "options", "settings", "source_options", "variant"
 class Asked:
     """What is to be made of every selection: formats, figures besides the plan's own, and methods to draw alone."""
 
-    formats: tuple[str, ...] = FORMATS
+    formats: tuple[str, ...] = USUAL
     figures: tuple[str, ...] = ()
     highlight: tuple[str, ...] = ()
 
@@ -59,22 +62,47 @@ def write_report(
     options: Mapping[str, str] | None,
     pages: Path | str | None,
     asked: Asked,
+    everything: bool = False,
 ) -> list[Path]:
-    """See `coworld_bench.reporting.report`. Without plans, every shipped plan that has results."""
+    """See `coworld_bench.reporting.report`."""
     asked = asked.checked()
     chosen = [as_plan(plan) for plan in plans]
+    if chosen and everything:
+        raise UsageError(f"all plans are asked for and {chosen[0].name} as well; name plans, or give --all without any")
     store = read_store(runs)
     folder = Path(out) if out is not None else store.folder / "report"
-    wanted = [(plan, name) for plan in chosen or every_plan(store) for name in presets_of(store, plan, preset)]
-    if not wanted:
-        raise UsageError(f"{store.folder} holds no run of any plan; `coworld-bench run {list_plans()[0]}` makes some")
+    wanted = whole_paper(store, preset) if everything else with_results(store, chosen, preset)
     selections = [select(store, plan, name, options) for plan, name in wanted]
     check_highlight(selections, asked.highlight)
     found = find_pages(Path(pages)) if pages is not None else {}
-    paths: list[Path] = []
-    for selection in selections:
-        paths += write_one(selection, folder / f"{selection.plan.name}-{selection.preset}", asked)
+    paths = write_selections(selections, folder, asked)
     return paths + (fill_pages(selections, found) if found else [])
+
+
+def whole_paper(store: Store, preset: str | None) -> list[tuple[Plan, str]]:
+    """Every shipped plan under the presets that it has results of; where it has none, under the store's commonest."""
+    started = store.runs["preset"]
+    usual = str(started.mode().iloc[0]) if len(started) else "quick"
+    plans = [load_plan(name) for name in list_plans()]
+    presets = {plan.name: [preset] if preset else presets_with_results(store, plan) or [usual] for plan in plans}
+    return [(plan, name) for plan in plans for name in presets[plan.name]]
+
+
+def with_results(store: Store, plans: list[Plan], preset: str | None) -> list[tuple[Plan, str]]:
+    """The plans, or all that have results, under each preset that they have results of. Raises UsageError for none."""
+    found = [(plan, name) for plan in plans or every_plan(store) for name in presets_of(store, plan, preset)]
+    if not found:
+        raise UsageError(f"{store.folder} holds no run of any plan; `coworld-bench run {list_plans()[0]}` makes some")
+    return found
+
+
+def write_selections(selections: list[Selection], folder: Path, asked: Asked) -> list[Path]:
+    """The report of each, in as many processes as there are processors: drawing takes the time."""
+
+    def one(place: int) -> list[Path]:
+        return write_one(selections[place], folder / stem_of(selections[place]), asked)
+
+    return [path for paths in in_processes(one, len(selections)) for path in paths]
 
 
 def as_plan(plan: str | Plan) -> Plan:
@@ -112,6 +140,11 @@ def presets_of(store: Store, plan: Plan, preset: str | None) -> list[str]:
     )
 
 
+def stem_of(selection: Selection) -> str:
+    """The name of its folder and of all files in it."""
+    return f"{selection.plan.name}-{selection.preset}"
+
+
 def write_one(selection: Selection, folder: Path, asked: Asked) -> list[Path]:
     """The report of one plan under one preset; returns its files."""
     stem, kinds = folder.name, asked.formats
@@ -122,6 +155,10 @@ def write_one(selection: Selection, folder: Path, asked: Asked) -> list[Path]:
         paths.append(write(folder / f"{stem}.md", markdown(page)))
     if "html" in kinds:
         paths.append(write(folder / f"{stem}.html", html(page)))
+    if "latex" in kinds:
+        paths.append(write(folder / f"{stem}.tex", latex(page)))
+    if "json" in kinds:
+        paths.append(write(folder / f"{stem}.json", document(selection)))
     if "csv" in kinds:
         paths += write_csv(selection, folder, stem)
     return sorted(paths)
@@ -154,9 +191,8 @@ def compose(selection: Selection, pictures: list[Part]) -> Page:
         "Returns per episode, measured by this project. Numbers that the paper printed stand in columns of their own. "
         f"Dataset quality: {selection.plan.quality}."
     )
-    return Page(
-        f"{selection.plan.title} · {selection.circumstances}", lead, tuple(part for part in parts if part is not None)
-    )
+    title = f"{selection.plan.title} · {selection.circumstances}"
+    return Page(title, lead, tuple(part for part in parts if part is not None), stem_of(selection))
 
 
 def write_csv(selection: Selection, folder: Path, stem: str) -> list[Path]:

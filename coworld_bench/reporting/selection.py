@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +75,19 @@ class Selection:
         kept = {(method, cell): found for (method, cell), found in self.measurements.items() if method in labels}
         return replace(self, measurements=kept, labels=labels)
 
-    @property
+    @cached_property
     def finished(self) -> pd.DataFrame:
         """The rows of all runs that count."""
         frames = [measurement.runs for measurement in self.measurements.values() if len(measurement.runs)]
         return pd.concat(frames, ignore_index=True).drop_duplicates("run") if frames else self.store.runs.iloc[:0]
+
+    @cached_property
+    def _environments(self) -> dict[Cell, set[str]]:
+        """The digests of the environments that the runs of each cell were judged in."""
+        found: dict[Cell, set[str]] = {cell: set() for cell in self.plan.cells}
+        for (_, cell), measurement in self.measurements.items():
+            found[cell].update(measurement.runs["env"])
+        return found
 
     @property
     def seed_words(self) -> str:
@@ -103,8 +112,7 @@ class Selection:
 
     def anchor(self, cell: Cell, kind: str) -> dict[str, Any] | None:
         """`random`, `untrained` or `constant` of a cell's target, where it was measured in the environment of its runs."""
-        runs = (found.runs for (_, place), found in self.measurements.items() if place == cell)
-        envs = {env for rows in runs for env in rows["env"]} or {env_of(cell, self.preset, {})}
+        envs = self._environments[cell] or {env_of(cell, self.preset, {})}
         found = (self.store.anchors.get((cell.target, self.preset, env), {}) for env in sorted(envs))
         return next((anchors[kind] for anchors in found if kind in anchors), None)
 
@@ -126,12 +134,13 @@ def select(store: Store, plan: Plan, preset: str, options: Mapping[str, str] | N
     asked = plan.options_of(preset) if options is None else dict(options)
     labels = row_labels(plan, rows)
     planned = tuple(plan.seeds.get(preset, ()))
-    fitting = {(row, cell): of_cell(rows, plan.arm(row), cell, preset, asked) for row in labels for cell in plan.cells}
-    used = {run for found in fitting.values() for run in found["run"]}
+    groups = by_method_and_target(rows)
+    fitting = {(row, cell): of_cell(groups, plan.arm(row), cell, preset, asked) for row in labels for cell in plan.cells}
+    used = {run.run for found in fitting.values() for run in found}
     notes += other_settings(rows[~rows["run"].isin(used)])
     labels = {row: label for row, label in labels.items() if row in plan.methods or any_of(fitting, row)}
     measurements = {
-        (row, cell): measure(labels[row], row, cell, planned, fitting[row, cell], notes)
+        (row, cell): measure(labels[row], row, cell, planned, rows, fitting[row, cell], notes)
         for row in labels
         for cell in plan.cells
     }
@@ -161,7 +170,8 @@ def same_protocol(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 def other_settings(left: pd.DataFrame) -> list[str]:
     """A note on the runs that fit no row of the plan."""
     kinds = sorted(set(left["options"]) - {"", "{}"})
-    return [f"{len(left)} run(s) with other settings are left out: {', '.join(kinds)}"] if kinds else []
+    told = ", ".join(kinds[:3]) + f" and {len(kinds) - 3} more" * (len(kinds) > 3)
+    return [f"{len(left)} run(s) with other settings are left out: {told}"] if kinds else []
 
 
 def row_labels(plan: Plan, rows: pd.DataFrame) -> dict[str, str]:
@@ -178,8 +188,16 @@ def row_label(arm: Arm, name: str, seen: Mapping[str, str]) -> str:
     return seen[name] if seen.get(name, name) != name else LABELS.get(name, name)
 
 
-def any_of(fitting: Mapping[tuple[str, Cell], pd.DataFrame], row: str) -> bool:
-    return any(len(found) for (name, _), found in fitting.items() if name == row)
+def any_of(fitting: Mapping[tuple[str, Cell], list[Any]], row: str) -> bool:
+    return any(found for (name, _), found in fitting.items() if name == row)
+
+
+def by_method_and_target(rows: pd.DataFrame) -> dict[tuple[str, str], list[Any]]:
+    """The rows as tuples, so that a cell need not look at those of all others."""
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for run in rows.itertuples():
+        groups.setdefault((run.method, run.target), []).append(run)
+    return groups
 
 
 def sources_of(cell: Cell) -> set[str]:
@@ -187,36 +205,57 @@ def sources_of(cell: Cell) -> set[str]:
     return {"", cell.source or "", "+".join(cell.many_sources)}
 
 
-def of_cell(rows: pd.DataFrame, arm: Arm, cell: Cell, preset: str, options: Mapping[str, str]) -> pd.DataFrame:
+def of_cell(
+    groups: Mapping[tuple[str, str], list[Any]], arm: Arm, cell: Cell, preset: str, options: Mapping[str, str]
+) -> list[Any]:
     """The runs of a row on a cell: those with exactly its options (or that do not record any), in its environments."""
+    runs = groups.get((arm.method, cell.target), [])
+    if not runs:
+        return []
     wanted = {**options, **arm.options_of(preset)}
-    rows = rows[(rows["method"] == arm.method) & (rows["target"] == cell.target) & rows["source"].isin(sources_of(cell))]
-    rows = rows[rows["env"].isin(["", env_of(cell, preset, wanted)])]
-    rows = rows[rows["source_options"].isin(["", source_options_text(wanted, dict(cell.source_options))])]
-    fit = [has_settings(row, wanted) for row in rows.itertuples()]
-    return rows[pd.Series(fit, index=rows.index, dtype=bool)]
+    sources = sources_of(cell)
+    envs = {"", env_of(cell, preset, wanted)}
+    source_options = {"", source_options_text(wanted, dict(cell.source_options))}
+    fits: dict[tuple[str, str], bool] = {}  # runs that share their settings are looked at once
+
+    def fit(run: Any) -> bool:
+        key = run.options, run.variant
+        if key not in fits or not run.variant:
+            fits[key] = has_settings(run, wanted)
+        return fits[key]
+
+    return [
+        run
+        for run in runs
+        if run.source in sources and run.env in envs and run.source_options in source_options and fit(run)
+    ]
 
 
 def env_of(cell: Cell, preset: str, options: Mapping[str, str]) -> str:
     """The digest of the environment that the runs of a cell are judged in."""
     asked = {key: value for key, value in {**options, **dict(cell.target_options)}.items() if key.startswith("env.")}
-    return resolve(preset, find_task(cell.target).suite, asked).env.spec(cell.target).digest
+    return env_digest_of(cell.target, preset, tuple(sorted(asked.items())))
 
 
-def has_settings(row: Any, wanted: Mapping[str, str]) -> bool:
+@lru_cache(maxsize=4096)
+def env_digest_of(target: str, preset: str, options: tuple[tuple[str, str], ...]) -> str:
+    return resolve(preset, find_task(target).suite, dict(options)).env.spec(target).digest
+
+
+def has_settings(run: Any, wanted: Mapping[str, str]) -> bool:
     """Whether a run has the wanted settings, and no other that differs from its preset's.
 
     A named world model that changed nothing under the preset is not recorded; the run has its settings. What an option
     changes in the environments is compared there; options of other methods do not count."""
-    if row.options == "":
+    if run.options == "":
         return True
-    groups = {*Config.model_fields, row.method.partition(":")[0]} - {"env"}
-    recorded = {key: read_value(value) for key, value in json.loads(row.options).items() if not key.startswith("env.")}
+    groups = {*Config.model_fields, run.method.partition(":")[0]} - {"env"}
+    recorded = {key: read_value(value) for key, value in json.loads(run.options).items() if not key.startswith("env.")}
     own = {key: read_value(value) for key, value in wanted.items() if key.split(".")[0] in groups}
     if "model" in own and "model" not in recorded:
-        named = Config(model=world_model(str(own.pop("model")), find_task(row.target).suite))
+        named = Config(model=world_model(str(own.pop("model")), find_task(run.target).suite))
         own = flat(named.part("model")) | own
-    has = {**recorded, **row.settings}
+    has = {**recorded, **run.settings}
     return set(recorded) <= set(own) and all(key in has and fits(has[key], value) for key, value in own.items())
 
 
@@ -239,43 +278,63 @@ def is_file(value: Any) -> bool:
 
 
 def measure(
-    label: str, method: str, cell: Cell, planned: tuple[int, ...], rows: pd.DataFrame, notes: list[str]
+    label: str,
+    method: str,
+    cell: Cell,
+    planned: tuple[int, ...],
+    rows: pd.DataFrame,
+    found: list[Any],
+    notes: list[str],
 ) -> Measurement:
-    """The seeds of one cell that share their settings and dataset: of several such groups the largest, then newest."""
-    finished = rows[rows["state"] == FINISHED]
-    groups = [group for _, group in finished.groupby("variant", sort=True)]
-    if groups:
-        chosen = max(groups, key=lambda group: (group["seed"].nunique(), group["finished_at"].max()))
-        variant = chosen["variant"].iloc[0]
-        if len(groups) > 1:
-            left = len(finished) - len(chosen)
-            notes.append(f"{left} run(s) of {label} on {cell.code} with other settings or data are left out")
-        rows = rows[rows["variant"].isin([variant, ""])]
-        finished = one_per_seed(chosen)
-        if len(finished) < len(chosen):
-            notes.append(f"of several runs of {label} on {cell.code} with the same seed the newest counts")
+    """The seeds of one cell that share their settings and dataset: of several such groups the largest, then newest.
+    `found` are the cell's of `rows`."""
+    finished = [run for run in found if run.state == FINISHED]
+    chosen = largest_group(finished)
+    if len(chosen) < len(finished):
+        notes.append(
+            f"{len(finished) - len(chosen)} run(s) of {label} on {cell.code} with other settings or data are left out"
+        )
+    counted = one_per_seed(chosen)
+    if len(counted) < len(chosen):
+        notes.append(f"of several runs of {label} on {cell.code} with the same seed the newest counts")
+    kept = {chosen[0].variant, ""} if chosen else {run.variant for run in found}
     failed, unfinished = (
-        tuple(sorted(set(rows.loc[rows["state"] == state, "seed"]) - set(finished["seed"])))
+        {run.seed for run in found if run.state == state and run.variant in kept} - {run.seed for run in counted}
         for state in (FAILED, UNFINISHED)
     )
-    return Measurement(method, cell, planned, finished, failed, tuple(set(unfinished) - set(failed)))
+    frame = rows.loc[[run.Index for run in counted]].reset_index(drop=True)
+    return Measurement(method, cell, planned, frame, tuple(sorted(failed)), tuple(sorted(unfinished - failed)))
 
 
-def one_per_seed(rows: pd.DataFrame) -> pd.DataFrame:
-    newest = rows.sort_values(["finished_at", "run"], kind="stable").drop_duplicates("seed", keep="last")
-    return newest.sort_values("seed").reset_index(drop=True)
+def largest_group(finished: list[Any]) -> list[Any]:
+    """Of the runs that share all but the seed those with most seeds, then the newest."""
+    groups: dict[str, list[Any]] = {}
+    for run in sorted(finished, key=lambda run: run.variant):
+        groups.setdefault(run.variant, []).append(run)
+
+    def size(group: list[Any]) -> tuple[int, str]:
+        return len({run.seed for run in group}), max(run.finished_at for run in group)
+
+    return max(groups.values(), key=size, default=[])
+
+
+def one_per_seed(runs: list[Any]) -> list[Any]:
+    """The newest of each seed, by seed."""
+    newest = {run.seed: run for run in sorted(runs, key=lambda run: (run.finished_at, run.run))}
+    return [newest[seed] for seed in sorted(newest)]
 
 
 def dataset_notes(plan: Plan, measurements: Mapping[tuple[str, Cell], Measurement]) -> list[str]:
     """Columns whose methods did not see the same data, and datasets whose stop rule never fired."""
+    fingerprints: dict[Cell, set[str]] = {cell: set() for cell in plan.cells}
+    fired = dict.fromkeys(plan.cells, True)
+    for (_, cell), found in measurements.items():
+        fingerprints[cell].update(found.runs["fingerprint"])
+        fired[cell] &= bool(found.runs["dataset_fired"].astype(bool).all())
     notes = []
     for cell in plan.cells:
-        runs = [found.runs for (_, place), found in measurements.items() if place == cell and len(found.runs)]
-        if not runs:
-            continue
-        rows = pd.concat(runs)
-        if rows["fingerprint"].nunique() > 1:
+        if len(fingerprints[cell]) > 1:
             notes.append(f"the methods on {cell.code} did not learn from the same dataset; do not compare them")
-        if not rows["dataset_fired"].astype(bool).all():
+        if not fired[cell]:
             notes.append(f"the dataset of {cell.code} ended at its budget, before its stop rule fired")
     return notes

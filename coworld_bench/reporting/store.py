@@ -60,10 +60,16 @@ def read_store(runs: Path | str | None = None) -> Store:
             curves += curve_rows(entries[-1]["run"], content)
     return Store(
         folder,
-        pd.DataFrame(entries, columns=RUN_COLUMNS),
+        with_plain_text(pd.DataFrame(entries, columns=RUN_COLUMNS)),
         pd.DataFrame(curves, columns=CURVE_COLUMNS),
         {(found["task"], found["preset"], env_digest(found)): found for found in read_anchors(folder)},
     )
+
+
+def with_plain_text(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same with Python's strings: reports take many small pieces of it, which is slow for Arrow's."""
+    texts = [name for name in frame.columns if isinstance(frame[name].dtype, pd.StringDtype)]
+    return frame.astype(dict.fromkeys(texts, object)).copy()
 
 
 def run_folders(folder: Path) -> list[Path]:

@@ -2,4 +2,5 @@
 
 from __future__ import annotations
 
-FORMATS = ("md", "csv", "html")
+FORMATS = ("md", "csv", "html", "latex", "json")
+USUAL = ("md", "csv", "html")
