@@ -11,13 +11,14 @@ from typing import Annotated
 import typer
 
 import coworld_bench
-from coworld_bench.cli import anchors, bench, check, collect, data, doctor, evaluate, listing, report, run, train
+from coworld_bench.cli import anchors, bench, check, claims, collect, data, doctor, evaluate, listing, report, run, train
 from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, USAGE, UserError, about_fault, about_file
 
 VERBS: dict[str, Callable[..., int | None]] = {
     "collect": collect.collect,
     "run": run.run,
     "report": report.report,
+    "claims": claims.claims,
     "list": listing.list_,
     "doctor": doctor.doctor,
     "train": train.train,

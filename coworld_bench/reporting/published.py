@@ -64,12 +64,17 @@ def averages(rows: pd.DataFrame) -> list[Average]:
     return found
 
 
-def published_cell(rows: pd.DataFrame, method: str, cell: Cell) -> tuple[float, float] | None:
+def published_cell(
+    rows: pd.DataFrame, method: str, cell: Cell, metric: str = "episode_return"
+) -> tuple[float, float] | None:
     """Mean and std that the paper prints for a method on a cell; a source that is no task (several, videos of people) fits
-    every cell."""
+    every cell. Columns of the same tasks are told apart by their label, which the rows' notes say first."""
     fits = (rows["source"] == cell.source) | ~rows["source"].str.contains("/", na=True)
     fits &= (rows["method"] == method) & (rows["target"] == cell.target)
-    found = rows[fits & (rows["metric"] == "episode_return")]
+    found = rows[fits & (rows["metric"] == metric)]
+    if len(found) > 1 and cell.label:
+        settings = found["note"].fillna("").str.split(" in ").str[0]
+        found = found[settings.str.endswith(" " + cell.label.replace(" ", ""))]
     return (float(found["mean"].iloc[0]), float(found["std"].iloc[0])) if len(found) else None
 
 

@@ -39,7 +39,7 @@ def summarise(values: Sequence[float]) -> Summary:
 
 
 @cache
-def student_quantile(freedom: int) -> float:
+def student_quantile(freedom: float) -> float:
     """The t value that 2.5 % exceed."""
     from scipy.stats import t
 

@@ -36,10 +36,10 @@ def published_rows(selection: Selection) -> pd.DataFrame | None:
     return read_published(selection.plan.published) if selection.plan.published else None
 
 
-def published_for(rows: pd.DataFrame, label: str, cell: Cell) -> tuple[float, float] | None:
+def published_for(rows: pd.DataFrame, label: str, cell: Cell, metric: str = "episode_return") -> tuple[float, float] | None:
     """Mean and std that the paper prints for a method of ours, whatever the table calls its row."""
-    found = published_cell(rows, label, cell)
-    return found or (published_cell(rows, SINGLE_SOURCE, cell) if label == "CoWorld" else None)
+    found = published_cell(rows, label, cell, metric)
+    return found or (published_cell(rows, SINGLE_SOURCE, cell, metric) if label == "CoWorld" else None)
 
 
 def with_published(selection: Selection, frame: pd.DataFrame) -> pd.DataFrame:
