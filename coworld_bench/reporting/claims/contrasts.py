@@ -32,8 +32,11 @@ class Contrast:
         """`481 (-740 to 1702)`."""
         if self.low is None or self.high is None:
             return number(self.value)
-        largest = max(abs(self.low), abs(self.high))
-        return f"{number(self.value, largest)} ({number(self.low, largest)} to {number(self.high, largest)})"
+        bounds = self.low, self.high
+        like = max(map(abs, bounds))
+        if any(bound != 0 and float(number(bound, like)) == 0 for bound in bounds):
+            like = 0.0  # more decimals: on which side of 0 it lies decides
+        return f"{number(self.value, like)} ({number(self.low, like)} to {number(self.high, like)})"
 
 
 def contrast(terms: Iterable[tuple[float, Estimate]], shift: float = 0.0) -> Contrast:
@@ -41,7 +44,7 @@ def contrast(terms: Iterable[tuple[float, Estimate]], shift: float = 0.0) -> Con
     se⁴ / Σ (weight² sd² / n)² / (n - 1)."""
     known = list(terms)
     value = shift + math.fsum(weight * found.mean for weight, found in known)
-    if any(found.sd is None or found.n < 2 for _, found in known):
+    if any(found.sd is None for _, found in known):
         return Contrast(value)
     parts = [(weight**2 * (found.sd or 0.0) ** 2 / found.n, found.n - 1) for weight, found in known]
     variance = math.fsum(part for part, _ in parts)

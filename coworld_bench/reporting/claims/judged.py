@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from coworld_bench.config import PRESETS
-from coworld_bench.errors import UsageError, unknown
+from coworld_bench.errors import unknown
 from coworld_bench.paths import runs_home
 from coworld_bench.plans import Plan
 from coworld_bench.recipes import reference_return
@@ -83,7 +83,7 @@ def judge_stored(
     claims = read_claims(file, set(store.runs["method"]))
     chosen = [claim for claim in claims if plan in (None, claim.plan.name)]
     if not chosen:
-        raise UsageError(f"no claim is on plan {plan!r}; they are on {', '.join(claim.name for claim in plans_of(claims))}")
+        raise unknown("plan of a claim", str(plan), [found.name for found in plans_of(claims)])
     used = preset if preset is not None else usual_preset(store)
     return used, judge_claims(store, used, chosen)
 

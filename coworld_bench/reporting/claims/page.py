@@ -39,9 +39,9 @@ def claims_page(
 
 def claims_table(judged: Sequence[Judged], preset: str) -> Table:
     """One row per claim."""
-    columns = ("claim", "statement", "where", f"measured, preset {preset}", "published")
+    columns = ("claim", f"measured, preset {preset}", "published", "statement", "where")
     rows = tuple(
-        (found.claim.id, found.claim.statement, found.claim.where, found.measured.text, found.published.text)
+        (found.claim.id, found.measured.text, found.published.text, found.claim.statement, found.claim.where)
         for found in judged
     )
     return Table("claims", f"Claims · preset {preset}", columns, rows, NOTES)

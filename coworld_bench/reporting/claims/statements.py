@@ -82,6 +82,7 @@ def parse_claim(written: Mapping[str, Any], methods: Collection[str] = ()) -> Cl
     plan = load_plan(text(about, written, "plan"))
     kind = one_of(about, written, "kind", KINDS, "")
     refuse_unknown_keys(about, written, [*KEYS, *KINDS[kind].model_fields])
+    refuse_unfit_keys(about, kind, written)
     asks = parse_kind(about, kind, {key: value for key, value in written.items() if key not in KEYS}, plan)
     cells = cells_of(about, asks, plan, written)
     unit = one_of(about, written, "unit", UNITS, asks.unit)
@@ -122,8 +123,6 @@ def parse_kind(about: str, kind: str, written: Mapping[str, Any], plan: Plan) ->
 def cells_of(about: str, asks: Kind, plan: Plan, written: Mapping[str, Any]) -> tuple[Cell, ...]:
     """The plan's cells, or those named by code or target; of a choice those of its targets."""
     if isinstance(asks, Chosen):
-        if "cells" in written:
-            raise UsageError(f"{about}: a choice names its targets in stated; leave cells out")
         wanted = tuple(asks.stated)
     elif "cells" in written:
         wanted = names(about, written, "cells")
@@ -162,6 +161,13 @@ def refuse_unknown_keys(about: str, written: Mapping[str, Any], known: Collectio
     for key in written:
         if key not in known:
             raise unknown(f"key in {about}:", key, known)
+
+
+def refuse_unfit_keys(about: str, kind: str, written: Mapping[str, Any]) -> None:
+    """What a kind cannot be told: a gap and a choice have no other quantity, and choices no average."""
+    for key in {"gap": ("quantity",), "chosen": ("quantity", "unit", "cells")}.get(kind, ()):
+        if key in written:
+            raise UsageError(f"{about}: {key} says nothing in a claim of kind {kind}; leave it out")
 
 
 def text(about: str, written: Mapping[str, Any], key: str) -> str:
