@@ -39,6 +39,7 @@ from coworld_bench.tasks import find_task
 FIGURES = {  # what a report can draw, in the order of its pages; each is a file of `reporting/figures/`
     "heatmap": "source × target, CoWorld's return over Offline DV2's",
     "curves": "return against updates",
+    "profiles": "fraction of runs above each normalised score, and the IQM of every method",
 }
 Options = tuple[tuple[str, str], ...]  # sorted, so that cells can be compared
 

@@ -16,6 +16,7 @@ def report(
     everything: Annotated[bool, typer.Option("--all", help="All of the paper, and an index.")] = False,
     heatmap: Annotated[bool, typer.Option("--heatmap", help="Also the source × target picture.")] = False,
     curves: Annotated[bool, typer.Option("--curves", help="Also the learning curves.")] = False,
+    profiles: Annotated[bool, typer.Option("--profiles", help="Also performance profiles with the IQM.")] = False,
     highlight: Annotated[
         str | None, typer.Option(metavar="METHOD[,METHOD]", help="Also its curves in colour before the others' in grey.")
     ] = None,
@@ -35,7 +36,8 @@ def report(
     from coworld_bench.reporting import report as write_report
 
     options = parse_options(option or []) or None
-    figures = [name for name, wanted in {"heatmap": heatmap, "curves": curves}.items() if wanted]
+    wanted = {"heatmap": heatmap, "curves": curves, "profiles": profiles}
+    figures = [name for name, asked in wanted.items() if asked]
     files = write_report(
         plans or [], runs, out, preset, figures, names(format) or [], options, names(highlight) or [], pages,
         everything,

@@ -24,8 +24,10 @@ from coworld_bench.reporting.processes import in_processes
 from coworld_bench.reporting.published import published_table
 from coworld_bench.reporting.selection import Selection, presets_with_results, select
 from coworld_bench.reporting.store import Store, read_store
+from coworld_bench.reporting.tables.aggregates import aggregates_table
 from coworld_bench.reporting.tables.choices import choices_table
 from coworld_bench.reporting.tables.details import diagnostics_table, provenance_table
+from coworld_bench.reporting.tables.improvement import improvement_table
 from coworld_bench.reporting.tables.measured import measured_table, seeds_table, tidy
 from coworld_bench.reporting.tables.side_by_side import side_by_side, with_published
 from coworld_bench.reporting.tables.times import times_table
@@ -184,6 +186,7 @@ def file_name(method: str) -> str:
 def compose(selection: Selection, pictures: list[Part]) -> Page:
     """The page of one plan under one preset, in the order it is read."""
     parts: list[Part | None] = [measured_table(selection), caveats(selection), *pictures]
+    parts += [aggregates_table(selection), improvement_table(selection)]
     parts += [side_by_side(selection), published_table(selection.plan)]
     parts += [seeds_table(selection), choices_table(selection), times_table(selection)]
     parts += [diagnostics_table(selection), provenance_table(selection)]
