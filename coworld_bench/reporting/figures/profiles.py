@@ -98,7 +98,8 @@ def numbers(profiles: Mapping[str, Profile], taus: NDArray[np.float64], title: s
 
 def draw(selection: Selection, profiles: Mapping[str, Profile], taus: NDArray[np.float64], title: str) -> Figure:
     looks = looks_of(selection.labels)
-    banded = set(profiles) if len(profiles) <= SEEDS_UP_TO else {baseline_of(selection), OURS} & set(profiles)
+    wanted = profiles if len(profiles) <= SEEDS_UP_TO else (baseline_of(selection), OURS)
+    banded = {method for method, each in profiles.items() if method in wanted and each.low is not None}
     figure = Figure(figsize=(7.5, max(3.0, 1.4 + 0.19 * len(profiles))), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
     draw_profiles(left, profiles, looks, taus, banded)
