@@ -323,8 +323,7 @@ def test_cells_that_a_constant_action_solves_are_named_and_left_out_once(store: 
 
 def test_few_seeds_are_marked_and_one_has_no_interval(store: Path) -> None:
     plan = replace(PLAN, seeds={"quick": (0, 1)}, methods=("offline_dv2", "coworld"))
-    for path in store.glob("*coworld--*s2*/result.json"):
-        path.unlink()
+    next(store.glob("coworld--metaworld-window_close*s2*/result.json")).unlink()
     table = aggregates_table(selected(store, plan), references)
     assert table is not None
     texts = {row[0]: row[3] for row in table.rows}
@@ -333,11 +332,12 @@ def test_few_seeds_are_marked_and_one_has_no_interval(store: Path) -> None:
     improvement = improvement_table(selected(store, plan))
     assert improvement is not None and improvement.rows[1][1].endswith("] (3)†")
 
-    next(store.glob("coworld--metaworld-door_close*s1*/result.json")).unlink()
+    for seed in (1, 2):
+        next(store.glob(f"coworld--metaworld-door_close*s{seed}*/result.json")).unlink()
     single = aggregates_table(selected(store, replace(plan, seeds={"quick": (0,)})), references)
     assert single is not None
-    # 0.9 counts twice, since it has no second seed: 0 | 0.05 0.4 0.5 0.9 | 0.9
-    assert {row[0]: row[3] for row in single.rows}["CoWorld"] == "0.46†"
+    # 0.9 counts six times, 0 0.05 0.1 twice each, 0.4 0.5 thrice: 0.1 twice, 0.4 and 0.5 thrice and 0.9 twice are left
+    assert {row[0]: row[3] for row in single.rows}["CoWorld"] == "0.47†"
     assert "† a cell with fewer than 3 seeds is among them, without an interval where a cell has one." in single.notes
 
 
@@ -356,6 +356,9 @@ def test_runs_that_cells_share_count_once(tmp_path: Path) -> None:
     alone = replace(PLAN, cells=(Cell(DOOR, BUTTON), Cell(DOOR, WINDOW)))
     table = aggregates_table(selected(tmp_path, alone), references)
     assert table is not None and table.rows[0][1:] == ("2 of 2", "3", *["—"] * 4), "two cells, but one set of runs"
+    for source, seed in product((BUTTON, WINDOW), range(3)):
+        put(tmp_path, result("coworld", DOOR, 900, seed, source))
+    assert improvement_table(selected(tmp_path, alone)) is None
 
 
 def test_improvement_by_hand(store: Path) -> None:
@@ -451,6 +454,7 @@ def test_a_figure_of_thirteen_methods_is_readable(tmp_path: Path) -> None:
     boxes = [label.get_window_extent() for label in right.get_yticklabels()]
     assert len(boxes) == 13 and all(upper.y0 >= lower.y1 for upper, lower in pairwise(boxes))
     assert min(box.x0 for box in boxes) > left.get_window_extent().x1, "the names are beside the curves, not on them"
+    assert max(box.x1 for box in boxes) < right.get_window_extent().x0 - 20, "and leave room for their lines"
     looks = {(line.get_color(), str(line._dash_pattern)) for line in left.lines[:13]}
     assert len(looks) == 13 and len(left.collections) == 2
     assert all(label.get_text().endswith("†") for label in right.get_yticklabels())
