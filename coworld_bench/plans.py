@@ -6,6 +6,7 @@ methods = ["offline_dv2", "coworld"]
 seeds = { smoke = [0], quick = [0, 1, 2], paper = [0, 1, 2] }
 published = "table02.csv"                   # optional: a file of reports/published
 figures = ["heatmap", "curves"]             # optional: what its report draws (default: curves)
+panels = { "a" = ["offline_dv2"], "b" = ["coworld"] } # optional: rows whose curves share a panel, by its name
 options.quick = { "budget.updates" = 3000 } # optional: settings on top of a preset
 [arms.no_max]                               # optional: a row of its own, a method of the plan under other settings
 method = "coworld"
@@ -40,6 +41,8 @@ FIGURES = {  # what a report can draw, in the order of its pages; each is a file
     "heatmap": "source × target, CoWorld's return over Offline DV2's",
     "curves": "return against updates",
     "profiles": "fraction of runs above each normalised score, and the IQM of every method",
+    "values": "value predicted minus realised",
+    "sweeps": "return against a setting that the plan's arms change",
 }
 Options = tuple[tuple[str, str], ...]  # sorted, so that cells can be compared
 
@@ -107,6 +110,7 @@ class Plan:
     options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     arms: Mapping[str, Arm] = field(default_factory=dict)
     figures: tuple[str, ...] = ("curves",)
+    panels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def arm(self, name: str) -> Arm:
         """The row of this name: one of `arms`, or a method as it is."""
@@ -158,6 +162,7 @@ def parse_plan(name: str, written: Mapping[str, Any]) -> Plan:
         options=_options(name, written.get("options", {})),
         arms=_arms(name, written.get("arms", {}), written.get("methods")),
         figures=_figures(name, written.get("figures", ["curves"])),
+        panels=_panels(name, written.get("panels", {}), written.get("methods")),
     )
 
 
@@ -259,6 +264,18 @@ def _figures(name: str, given: Any) -> tuple[str, ...]:
         if figure not in FIGURES:
             raise unknown(f"figure (plan {name})", str(figure), FIGURES)
     return tuple(dict.fromkeys(given))
+
+
+def _panels(name: str, given: Any, methods: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(given, dict) or not all(isinstance(rows, list) and rows for rows in given.values()):
+        raise UsageError(f"plan {name}: panels are lists of methods by name, panels.a = ['coworld']; got {given!r}")
+    for row in (row for rows in given.values() for row in rows):
+        if row not in methods:
+            raise unknown(f"method in plan {name} for panels:", str(row), methods)
+    absent = [method for method in methods if given and not any(method in rows for rows in given.values())]
+    if absent:
+        raise UsageError(f"plan {name}: panels must show every method of the plan; none of them has {', '.join(absent)}")
+    return {group: tuple(dict.fromkeys(rows)) for group, rows in given.items()}
 
 
 def _options(name: str, given: Any) -> dict[str, dict[str, str]]:

@@ -15,7 +15,7 @@ from coworld_bench.errors import UsageError
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.recipes import Reference
 from coworld_bench.reporting import report
-from coworld_bench.reporting.figures.curves import draw, looks_of
+from coworld_bench.reporting.figures.curves import by_cell, draw, looks_of
 from coworld_bench.reporting.figures.heatmap import (
     Ratio,
     all_pairs,
@@ -94,7 +94,7 @@ def test_heatmap_marks_targets_that_a_constant_solves(store: Path) -> None:
     selection = select(read_store(store), all_pairs(PLAN), "quick")
     assert unfit_targets(selection, lambda task, preset: Reference(value=8000.0, how="stand-in")) == {DOOR}
     assert unfit_targets(selection, lambda task, preset: Reference(value=9000.0, how="stand-in")) == set()
-    assert tick(DOOR, "‡") == "DC* ‡\ndoor\nclose"
+    assert tick(DOOR, "‡") == "DC* ‡"
 
 
 def test_ink_on_dark_and_light() -> None:
@@ -124,7 +124,8 @@ def test_heatmap_numbers_are_written_beside_it(written: Path) -> None:
         rows = {(row["source"], row["target"]): row for row in csv.DictReader(file)}
     assert rows[BUTTON, DOOR] == {
         "source": BUTTON, "target": DOOR, "ratio": "2", "coworld_mean": "2000", "coworld_seeds": "2",
-        "offline_dv2_mean": "1000", "offline_dv2_seeds": "2",
+        "offline_dv2_mean": "1000", "offline_dv2_seeds": "2", "difference_low95": "391.513",
+        "difference_high95": "1608.49", "decided": "yes",
     }  # fmt: skip
     assert rows[BUTTON, WINDOW]["ratio"] == ""
 
@@ -181,7 +182,7 @@ def test_a_legend_of_long_names_is_not_cut_off(tmp_path: Path) -> None:
         put(tmp_path, result(name, DOOR, 100.0, label=label))
     selection = select(read_store(tmp_path), replace(PLAN, methods=tuple(labels), published=None), "quick")
     with our_style():
-        figure = draw(selection, [PLAN.cells[0]], looks_of(labels), "A title")
+        figure = draw(selection, by_cell(selection)[:1], looks_of(labels.values()), "A title")
         figure.draw_without_rendering()
     (legend,) = figure.legends
     box, whole = legend.get_window_extent(), figure.bbox

@@ -55,12 +55,23 @@ def test_a_plan_of_the_users_own(tmp_path: Path) -> None:
         ('title = "T"', 'title = "T"\npublished = "table99.csv"', "no published table"),
         ("options.quick = {", "options.quik = {", "did you mean quick"),
         ('title = "T"', "title = ", "not valid TOML"),
+        ('title = "T"', 'title = "T"\nfigures = ["curve"]', "did you mean curves"),
+        ('title = "T"', 'title = "T"\npanels = ["coworld"]', "panels are lists of methods by name"),
+        ('title = "T"', 'title = "T"\npanels.a = []', "panels are lists of methods by name"),
+        ('title = "T"', 'title = "T"\npanels.a = ["coworlt"]', "did you mean coworld"),
+        ('title = "T"', 'title = "T"\npanels.a = ["coworld"]', "none of them has offline_dv2"),
     ],
 )
 def test_what_a_plan_may_not_say(tmp_path: Path, old: str, new: str, sentence: str) -> None:
     assert old in GOOD
     with pytest.raises(UsageError, match=sentence):
         load_plan(written(tmp_path, GOOD.replace(old, new)))
+
+
+def test_rows_may_share_panels(tmp_path: Path) -> None:
+    text = GOOD.replace('title = "T"', 'title = "T"\npanels = { one = ["coworld"], two = ["offline_dv2", "coworld"] }')
+    assert load_plan(written(tmp_path, text)).panels == {"one": ("coworld",), "two": ("offline_dv2", "coworld")}
+    assert load_plan(written(tmp_path, GOOD)).panels == {}
 
 
 def test_an_unknown_plan_names_the_nearest() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import pandas as pd
 
+from coworld_bench.errors import UsageError
 from coworld_bench.paths import shipped
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.reporting.layout import Table, number
+from coworld_bench.tasks import find_task
 
+FIGURES = "figures.csv"  # what is known of the paper's figures, all in one file
 SOURCE = "published (paper preset, 3 seeds, RTX 3090)"
 # How our methods are called in tables, and their rows in the paper's (the first that a table has).
 LABELS = {
@@ -33,6 +37,21 @@ LABELS = {
 }
 
 
+PLUS_MINUS = "The paper does not say whether its ± is over seeds, episodes or both (10 episodes, 3 seeds)."
+METRICS = {  # how a table calls what the files hold
+    "episode_return": "return",
+    "ratio_derived": "ratio, derived",
+    "count_pairs_ratio_gt_1": "pairs with a ratio above 1",
+    "axis_range": "curves",
+    "estimated_minus_true_value": "value, estimated − true",
+    "training_iterations": "iterations",
+    "training_time_min": "training, min",
+    "inference_time_per_episode_s": "episode, s",
+    "hours_to_90_percent_of_highest_return": "hours to 90 % of the highest return",
+    "selected_source": "chosen source",
+}
+
+
 @dataclass(frozen=True)
 class Average:
     """A published row average as printed, and the mean of the row's cells."""
@@ -53,6 +72,34 @@ def read_published(name: str) -> pd.DataFrame:
     return pd.read_csv(shipped("reports") / "published" / name, dtype={"source": str, "note": str}, keep_default_na=True)
 
 
+def published_rows(plan: Plan) -> pd.DataFrame | None:
+    """What the paper prints in a plan's table or figure; None for a plan the paper does not have."""
+    if plan.published is None:
+        return None
+    rows = read_published(plan.published)
+    return rows[rows["table"].str.startswith(figure_key(plan.name))] if plan.published == FIGURES else rows
+
+
+def figure_key(name: str) -> str:
+    """How the tables of a plan's figure begin in FIGURES: `figure05b`; those of all figures for another name."""
+    found = re.fullmatch(r"figure(\d+)([a-z]?)", name)
+    return f"figure{int(found[1]):02d}{found[2]}" if found else "figure"
+
+
+def figure_facts(plan: Plan, metric: str) -> list[str]:
+    """What is known of a metric in a plan's figure, as sentences; none for a plan of no figure."""
+    rows = published_rows(plan)
+    if rows is None or plan.published != FIGURES:
+        return []
+    rows = rows[rows["metric"] == metric]
+    return [f"{method}: {note}." for method, note in zip(rows["method"], rows["note"], strict=True)]
+
+
+def returns_of(rows: pd.DataFrame) -> pd.DataFrame:
+    """The returns that were printed as numbers."""
+    return rows[(rows["metric"] == "episode_return") & rows["mean"].notna()]
+
+
 def averages(rows: pd.DataFrame) -> list[Average]:
     """Both averages of every method that has a printed one."""
     cells = rows[rows["metric"] == "episode_return"]
@@ -71,7 +118,7 @@ def published_cell(
     every cell. Columns of the same tasks are told apart by their label, which the rows' notes say first."""
     fits = (rows["source"] == cell.source) | ~rows["source"].str.contains("/", na=True)
     fits &= (rows["method"] == method) & (rows["target"] == cell.target)
-    found = rows[fits & (rows["metric"] == metric)]
+    found = rows[fits & (rows["metric"] == metric) & rows["mean"].notna()]
     if len(found) > 1 and cell.label:
         settings = found["note"].fillna("").str.split(" in ").str[0]
         found = found[settings.str.endswith(" " + cell.label.replace(" ", ""))]
@@ -79,10 +126,13 @@ def published_cell(
 
 
 def published_table(plan: Plan) -> Table | None:
-    """The paper's table in the plan's columns, averages as printed and recomputed; None where there is none."""
-    if plan.published is None:
+    """The paper's table in the plan's columns, averages as printed and recomputed; for figures, and for tables of other
+    things than returns, what is known line by line. None where there is nothing."""
+    rows = published_rows(plan)
+    if rows is None or rows.empty:
         return None
-    rows = read_published(plan.published)
+    if plan.published == FIGURES or returns_of(rows).empty:
+        return facts_table(plan, rows)
     means = {average.method: average for average in averages(rows)}
     body, wrong = [], []
     for method in dict.fromkeys(rows.loc[rows["metric"] == "episode_return", "method"]):
@@ -92,21 +142,60 @@ def published_table(plan: Plan) -> Table | None:
             wrong.append(f"{method} {number(average.printed)} against {number(average.recomputed)}")
         printed = number(average.printed) + " ≠" * average.disagrees if average else "—"
         body.append((method, *cells, printed, number(average.recomputed) if average else "—"))
-    notes = ["The paper does not say whether its ± is over seeds, episodes or both (10 episodes, 3 seeds)."]
+    notes = [PLUS_MINUS]
     if wrong:
         notes.append(f"≠ marks printed averages that are not the mean of their cells: {'; '.join(wrong)}.")
     columns = ("method", *(cell.code for cell in plan.cells), "average printed", "recomputed")
     return Table("published", f"{plan.title} · {SOURCE}", columns, tuple(body), tuple(notes))
 
 
+def facts_table(plan: Plan, rows: pd.DataFrame) -> Table:
+    """Numbers and words of the paper line by line."""
+    columns = ("what", "method", "source → target", "number", "note")
+    body = [
+        (
+            METRICS.get(row["metric"], row["metric"].replace("_", " ")),
+            row["method"],
+            pair_of(row),
+            fact_of(row),
+            row["note"],
+        )
+        for row in rows.fillna({"metric": "curves", "source": "", "target": "", "note": ""}).to_dict("records")
+    ]
+    notes = ["— : not printed as a number."] if any(row[3] == "—" for row in body) else []
+    notes += [PLUS_MINUS] if any("±" in row[3] for row in body) else []
+    return Table("published", f"{plan.title} · {SOURCE}", columns, tuple(body), tuple(notes))
+
+
+def metric_words(metric: str) -> str:
+    return METRICS.get(metric, metric.replace("_", " "))
+
+
+def pair_of(row: dict[str, str]) -> str:
+    return " → ".join(code_of(row[end]) for end in ("source", "target") if row[end])
+
+
+def code_of(task: str) -> str:
+    """The code of a task; other words as they are."""
+    try:
+        return find_task(task).code
+    except UsageError:
+        return task
+
+
+def fact_of(row: dict[str, float]) -> str:
+    return "—" if row["mean"] != row["mean"] else format_published((row["mean"], row["std"]))
+
+
 def format_published(pair: tuple[float, float] | None) -> str:
-    return "—" if pair is None else f"{pair[0]:g} ± {pair[1]:g}"
+    if pair is None:
+        return "—"
+    mean, std = pair
+    return f"{mean:g}" if std != std else f"{mean:g} ± {std:g}"
 
 
 def not_measured(plan: Plan, labels: set[str]) -> list[str]:
     """Published methods without a row of ours."""
-    if plan.published is None:
-        return []
-    rows = read_published(plan.published)
-    names = dict.fromkeys(rows.loc[rows["metric"] == "episode_return", "method"])
+    rows = published_rows(plan)
+    names = [] if rows is None else dict.fromkeys(returns_of(rows)["method"])
     return [name for name in names if name.replace(" (Best-Source)", "") not in labels]

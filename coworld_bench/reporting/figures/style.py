@@ -13,18 +13,27 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from coworld_bench.files import atomic
 
-INK, PALE, GREY, FAINT = "#1a1a1a", "#f1f1f1", "#8a8a8a", "#c9c9c9"
+INK, PALE, GREY, FAINT, HATCH = "#1a1a1a", "#f1f1f1", "#8a8a8a", "#c9c9c9", "#d0d0d0"
+PAPER = "#ffffff"
+ON_LIGHT, ON_DARK = "#111111", "#ffffff"  # ink on the colours of data
+COLUMN, TEXT = 3.4, 7.0  # inches: the width of a printed column, and of a page's text
+SMALL = 6.5  # points, of everything but titles; nothing is below 6
 KINDS = "png", "svg"
 UNDATED: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None}}
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's, told apart by all eyes
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 8.0,
-    "axes.titlesize": 8.5,
+    "axes.titlesize": 7.5,
+    "axes.titlepad": 3.5,
+    "axes.labelsize": 7.0,
+    "axes.labelpad": 2.0,
     "axes.edgecolor": GREY,
     "axes.labelcolor": INK,
     "axes.spines.top": False,
@@ -32,12 +41,21 @@ STYLE: Any = {
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.pad": 2.0,
+    "ytick.major.pad": 2.0,
     "legend.frameon": False,
     "hatch.linewidth": 0.6,
     "svg.hashsalt": "coworld-bench",
     "svg.fonttype": "path",
     "figure.dpi": 200,
     "savefig.dpi": 200,
+    "axes.linewidth": 0.7,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
 }
 
 
@@ -65,6 +83,7 @@ def entitle(figure: Figure, title: str) -> None:
 
 def save(figure: Figure, folder: Path, name: str, kinds: tuple[str, ...] = KINDS) -> tuple[list[Path], bytes]:
     """Write `name`.png and `name`.svg, or one of them, without dates; returns the files and the SVG if it was made."""
+    lay_out(figure)
     contents = {kind: encode(figure, kind) for kind in kinds}
     paths = []
     for kind, content in contents.items():
@@ -74,7 +93,22 @@ def save(figure: Figure, folder: Path, name: str, kinds: tuple[str, ...] = KINDS
     return paths, contents.get("svg", b"")
 
 
+def lay_out(figure: Figure) -> None:
+    """Place everything once: the figure's layout engine, if it has one, would do it again for every file."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+
+
 def encode(figure: Figure, kind: str) -> bytes:
+    """The picture as a file. The canvases are called by themselves, since `savefig` draws every figure twice."""
+    figure.set_facecolor(PAPER)
+    figure.set_dpi(STYLE["savefig.dpi"])
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, metadata=UNDATED[kind], facecolor="white")
-    return buffer.getvalue()
+    if kind == "png":
+        FigureCanvasAgg(figure).print_png(buffer, metadata=UNDATED[kind])
+        return buffer.getvalue()
+    text = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(text, metadata=UNDATED[kind])
+    return text.getvalue().encode()

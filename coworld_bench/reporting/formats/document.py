@@ -11,7 +11,7 @@ import pandas as pd
 from coworld_bench.plans import Cell
 from coworld_bench.reporting.selection import Measurement, Selection
 from coworld_bench.reporting.tables.measured import beside, spread_columns
-from coworld_bench.reporting.tables.side_by_side import published_for, published_rows
+from coworld_bench.reporting.tables.side_by_side import published_for, published_returns
 
 SCHEMA = 1
 
@@ -33,7 +33,7 @@ def document(selection: Selection) -> str:
 
 def cell_document(selection: Selection, cell: Cell) -> dict[str, Any]:
     """One column of the table: what was measured, what it must be seen beside, and what the paper prints."""
-    found, rows = beside(selection, cell), published_rows(selection)
+    found, rows = beside(selection, cell), published_returns(selection)
     return {
         "code": cell.code,
         "target": cell.target,
