@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.recipes import reference_return
 from coworld_bench.reporting.figures import Drawn
-from coworld_bench.reporting.figures.style import GREY, INK, PALE, entitle, our_style, save
+from coworld_bench.reporting.figures.style import GREY, HATCH, ON_DARK, ON_LIGHT, PALE, entitle, our_style, save
 from coworld_bench.reporting.layout import Picture, Table
 from coworld_bench.reporting.selection import Measurement, Selection, select
 from coworld_bench.reporting.tables.measured import SHORTCUT_MARK, References, shortcut
@@ -141,12 +141,12 @@ def draw_cell(axes: Axes, column: int, row: int, entry: Ratio | None, limit: flo
     if entry is None or entry.value is None:
         failed = entry is not None and bool(entry.above.failed or entry.below.failed)
         hatch, word = (None, "–") if entry is None else ("////", "failed" if failed else "")
-        axes.add_patch(Rectangle(corner, 0.96, 0.92, facecolor=PALE, edgecolor="#d0d0d0", hatch=hatch, linewidth=0))
+        axes.add_patch(Rectangle(corner, 0.96, 0.92, facecolor=PALE, edgecolor=HATCH, hatch=hatch, linewidth=0))
         axes.text(column, row, word, ha="center", va="center", color=GREY, fontsize=7, backgroundcolor=PALE)
         return
     colour = colour_of(entry.value, limit)
     axes.add_patch(Rectangle(corner, 0.96, 0.92, facecolor=colour, linewidth=0))
-    ink = INK if luminance(colour) > 0.4 else "white"
+    ink = ON_LIGHT if luminance(colour) > 0.4 else ON_DARK
     axes.text(column, row - 0.1, f"{entry.value:.2f}", ha="center", va="center", color=ink, fontsize=9, weight="bold")
     axes.text(column, row + 0.24, entry.seeds, ha="center", va="center", color=ink, fontsize=6)
 

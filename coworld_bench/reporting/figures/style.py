@@ -16,8 +16,9 @@ matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
 from coworld_bench.files import atomic
+from coworld_bench.reporting.inks import FAINT, GREY, HATCH, INK, ON_DARK, ON_LIGHT, PALE
 
-INK, PALE, GREY, FAINT = "#1a1a1a", "#f1f1f1", "#8a8a8a", "#c9c9c9"
+__all__ = ["FAINT", "GREY", "HATCH", "INK", "KINDS", "LINES", "ON_DARK", "ON_LIGHT", "PALE", "entitle", "our_style", "save"]
 KINDS = "png", "svg"
 UNDATED: dict[str, dict[str, None]] = {"png": {"Software": None}, "svg": {"Date": None}}
 LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # Okabe and Ito's, told apart by all eyes
