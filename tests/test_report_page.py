@@ -145,6 +145,17 @@ def test_a_run_of_many_columns_is_told_once(store: Path) -> None:
     assert len(found["runs"]) == 6
 
 
+def test_what_is_on_its_way_opens_and_says_so(tmp_path: Path) -> None:
+    begun = {key: value for key, value in result("curl", DOOR, 0.0, 1).items() if key != "score"}
+    put(tmp_path, begun, "config")
+    selection = select(read_store(tmp_path), PLAN, "quick")
+    (cell,) = details(selection)["cells"].values()
+    assert cell["facts"][-3:] == [
+        ["mean ± std over seeds (seeds)", "0/3"], ["not finished", "seed 1"], ["not begun", "seed 0, 2 of 3 planned"],
+    ]  # fmt: skip
+    assert openable(measured_table(selection), selection).opens == {(3, 1): "curl/0"}
+
+
 def test_nothing_begun_opens_nothing(tmp_path: Path) -> None:
     selection = select(read_store(tmp_path), PLAN, "quick")
     assert details(selection) == {} and openable(measured_table(selection), selection).opens == {}
@@ -339,6 +350,8 @@ def test_a_click_on_a_number_opens_its_curves(tab: Tab) -> None:
         "updates", "return", "best constant action 1305", "random policy 350",
     ):  # fmt: skip
         assert expected in words, expected
+    labels = "[...document.querySelectorAll('.chart .label')].map((label) => label.textContent)"
+    assert tab.evaluate(labels) == ["random policy 350", "dataset, mean return 860", "best constant action 1305"]
     kinds = {kind: count(tab, f".chart path.{kind}") for kind in ("seed", "mean", "other", "line")}
     assert kinds == {"seed": 2, "mean": 1, "other": 2, "line": 3}
     assert tab.evaluate("[...document.querySelectorAll('.chart .other title')].map((title) => title.textContent)") == [
@@ -366,14 +379,14 @@ def test_curves_are_read_by_keys_and_by_pointing(tab: Tab) -> None:
     assert "CoWorld on" in opened(tab)
     tab.evaluate("document.querySelector('.chart svg').focus()")
     told = "document.querySelector('.told').textContent"
-    assert tab.evaluate(told) == "1,500 updates: mean 2050 · seed 0 1950 · seed 1 2150"
+    assert tab.evaluate(told) == "1,500 updates · mean: 2050 · seed 0: 1950 · seed 1: 2150"
     tab.press("ArrowLeft")
-    assert tab.evaluate(told) == "750 updates: mean 1950 · seed 0 1850 · seed 1 2050"
+    assert tab.evaluate(told) == "750 updates · mean: 1950 · seed 0: 1850 · seed 1: 2050"
     assert tab.evaluate("document.querySelector('.chart svg').getAttribute('aria-valuetext')") == tab.evaluate(told)
     assert count(tab, ".pointer circle") == 3
     tab.press("Home")
     tab.press("ArrowLeft")
-    assert tab.evaluate(told) == "0 updates: mean 10 · seed 0 10 · seed 1 10"
+    assert tab.evaluate(told) == "0 updates · mean: 10 · seed 0: 10 · seed 1: 10"
     x, y = tab.place(".chart svg")
     tab.mouse("mouseMoved", x + 20, y)
     assert tab.evaluate(told).startswith("750 updates")
@@ -528,6 +541,8 @@ def test_a_page_is_never_wider_than_its_window(width: int, tab: Tab, browser: Br
     assert tab.evaluate("document.querySelector('dialog').scrollWidth") <= width
     chart = tab.evaluate("document.querySelector('.chart svg').clientWidth")
     assert 250 < chart < width
+    assert count(tab, ".chart .label") == (3 if width > 640 else 0)  # in the legend they are always
+    assert count(tab, ".legend .line") == 3
     (tmp_path / "index.html").write_text(index_html(INDEX))
     index = browser.open((tmp_path / "index.html").as_uri(), width, 740)
     assert index.evaluate("document.documentElement.scrollWidth") == width

@@ -17,8 +17,6 @@ from dataclasses import replace
 from math import isfinite
 from typing import Any
 
-import pandas as pd
-
 from coworld_bench.plans import Cell
 from coworld_bench.reporting.layout import Table, number
 from coworld_bench.reporting.selection import Measurement, Selection
@@ -28,6 +26,7 @@ from coworld_bench.reporting.tables.measured import ANCHORS, DATASET, beside, ce
 
 LINES = ANCHORS["random"], ANCHORS["constant"], DATASET  # drawn across a curve, as the figure of curves has them
 RUN_FACTS = ("seed", "score", "checkpoints", "dataset", "commit", "device", "wall time", "run")
+OF_RUN = "run", "seed", "score", "checkpoints", "episodes", "fingerprint", "commit", "device", "wall_s"  # columns
 DIGITS = 4
 
 
@@ -52,7 +51,7 @@ def details(selection: Selection) -> dict[str, Any]:
     started = {key: found for key, found in selection.measurements.items() if found.started}
     if not started:
         return {}
-    runs = {run["run"]: run for found in started.values() for run in found.runs.to_dict("records")}
+    runs = {run["run"]: run for run in selection.finished[list(OF_RUN)].to_dict("records")}
     places = {run: place for place, run in enumerate(runs)}
     grids, written = with_curves(selection, runs)
     return {
@@ -73,13 +72,16 @@ def details(selection: Selection) -> dict[str, Any]:
 def with_curves(selection: Selection, runs: Mapping[str, Any]) -> tuple[list[list[int]], list[dict[str, Any]]]:
     """The updates at which runs were evaluated, each list of them once, and the runs with their curves."""
     curves = selection.store.curves
-    lines = dict(list(curves[curves["run"].isin(list(runs))].groupby("run", sort=False)))
+    rows = curves[curves["run"].isin(list(runs))]
+    lines: dict[str, list[tuple[int, float]]] = {name: [] for name in runs}
+    for name, updates, value in zip(rows["run"], rows["updates"], rows["return"], strict=True):
+        lines[name].append((int(updates), value))
     grids: dict[tuple[int, ...], int] = {}
     written = []
     for name, run in runs.items():
-        line: pd.DataFrame = lines[name].sort_values("updates")
-        grid = grids.setdefault(tuple(map(int, line["updates"])), len(grids))
-        returns = [rounded(value) for value in line["return"]]
+        line = sorted(lines[name])
+        grid = grids.setdefault(tuple(updates for updates, _ in line), len(grids))
+        returns = [rounded(value) for _, value in line]
         written.append({"seed": int(run["seed"]), "grid": grid, "returns": returns, "facts": facts_of(run)})
     return [list(grid) for grid in grids], written
 

@@ -155,7 +155,7 @@ def write_one(selection: Selection, folder: Path, asked: Asked) -> list[Path]:
     if "md" in kinds:
         paths.append(write(folder / f"{stem}.md", markdown(page)))
     if "html" in kinds:
-        paths.append(write(folder / f"{stem}.html", html(page)))
+        paths.append(write(folder / f"{stem}.html", html(replace(page, details=details(selection)))))
     if "latex" in kinds:
         paths.append(write(folder / f"{stem}.tex", latex(page)))
     if "json" in kinds:
@@ -194,7 +194,7 @@ def compose(selection: Selection, pictures: list[Part]) -> Page:
     )
     title = f"{selection.plan.title} · {selection.circumstances}"
     shown = tuple(part for part in parts if part is not None)
-    return Page(title, lead, shown, stem_of(selection), details(selection))
+    return Page(title, lead, shown, stem_of(selection))
 
 
 def write_csv(selection: Selection, folder: Path, stem: str) -> list[Path]:

@@ -2,7 +2,9 @@
 
 const DETAILS = JSON.parse(document.getElementById("details")?.textContent ?? "null");
 const MARGIN = { top: 12, right: 24, bottom: 40, left: 56 };
-const LABEL = 13; // pixels between the labels of two lines
+const WIDE = 640; // pixels; from there on the lines across have labels beside the chart
+const LABELS = 180; // pixels, their width
+const LABEL = 14; // and the least distance of two
 
 const counted = (updates) => updates.toLocaleString("en");
 const written = (value) => String(Number(value.toFixed(Math.abs(value) < 100 ? 1 : 0)));
@@ -54,18 +56,19 @@ function chart({ seeds, mean, others, lines }, width, tell) {
   const values = [0, ...points.map(([, value]) => value), ...lines.map(([, value]) => value)];
   const across = ticks(0, Math.max(0, ...points.map(([updates]) => updates)), width < 480 ? 3 : 6);
   const up = ticks(Math.min(...values), Math.max(...values), 5);
+  const right = width - (width < WIDE || !lines.length ? MARGIN.right : LABELS);
   const scale = (marks, from, to) => (value) => from + ((value - marks[0]) / (marks.at(-1) - marks[0])) * (to - from);
-  const x = scale(across, MARGIN.left, width - MARGIN.right);
+  const x = scale(across, MARGIN.left, right);
   const y = scale(up, height - MARGIN.bottom, MARGIN.top);
   const path = (curve, kind) => {
     const places = curve.points.map(([updates, value]) => `${x(updates).toFixed(1)} ${y(value).toFixed(1)}`);
     return draw("path", { class: kind, d: `M${places.join("L")}h0` }, draw("title", {}, curve.name));
   };
   const svg = draw("svg", { width, height, viewBox: `0 0 ${width} ${height}` });
-  svg.append(...axes(width, height, across, up, x, y));
+  svg.append(...axes(height, right, across, up, x, y));
   svg.append(...others.map((curve) => path(curve, "other")));
   if (seeds.length > 1) svg.append(...seeds.map((curve) => path(curve, "seed")));
-  svg.append(...references(lines, width, y));
+  svg.append(...references(lines, right, y, width >= WIDE));
   if (!mean.points.length) return svg;
 
   const pointer = draw("g", { class: "pointer" });
@@ -76,7 +79,7 @@ function chart({ seeds, mean, others, lines }, width, tell) {
     const found = [[mean.name, value], ...own.map(([name, curve]) => [name, curve.get(updates)])];
     const dots = found.map(([, at]) => draw("circle", { cx: x(updates), cy: y(at), r: 4 }));
     pointer.replaceChildren(draw("path", { d: `M${x(updates)} ${MARGIN.top}V${height - MARGIN.bottom}` }), ...dots);
-    const said = `${counted(updates)} updates: ${found.map(([name, at]) => `${name} ${written(at)}`).join(" · ")}`;
+    const said = [`${counted(updates)} updates`, ...found.map(([name, at]) => `${name}: ${written(at)}`)].join(" · ");
     tell(said);
     return said;
   });
@@ -85,25 +88,27 @@ function chart({ seeds, mean, others, lines }, width, tell) {
 
 const text = (kind, words, left, top) => draw("text", { class: kind, x: left, y: top }, words);
 
-function axes(width, height, across, up, x, y) {
+function axes(height, right, across, up, x, y) {
   const bottom = height - MARGIN.bottom;
   const middle = `translate(12 ${(MARGIN.top + bottom) / 2}) rotate(-90)`;
   return [
-    ...up.map((value) => draw("path", { class: "grid", d: `M${MARGIN.left} ${y(value)}H${width - MARGIN.right}` })),
+    ...up.map((value) => draw("path", { class: "grid", d: `M${MARGIN.left} ${y(value)}H${right}` })),
     ...up.map((value) => text("tick left", written(value), MARGIN.left - 8, y(value) + 4)),
     ...across.map((value) => text("tick", counted(value), x(value), bottom + 18)),
-    text("axis", "updates", (MARGIN.left + width - MARGIN.right) / 2, height - 5),
+    text("axis", "updates", (MARGIN.left + right) / 2, height - 5),
     draw("text", { class: "axis", transform: middle }, "return"),
   ];
 }
 
-/** Dashed lines across, with labels that keep out of each other's way. */
-function references(lines, width, y) {
+const kindOf = (name) => `line ${name.split(/\W/)[0]}`;
+
+/** Dashed lines across; beside them, where there is room, labels that keep out of each other's way. */
+function references(lines, right, y, labelled) {
   let last = Infinity;
   return [...lines].sort(([, a], [, b]) => a - b).flatMap(([name, value]) => {
-    last = Math.min(y(value) - 4, last - LABEL);
-    const line = draw("path", { class: `line ${name.split(/\W/)[0]}`, d: `M${MARGIN.left} ${y(value)}H${width - MARGIN.right}` });
-    return [line, text("label", `${name} ${written(value)}`, MARGIN.left + 6, last)];
+    last = Math.min(y(value) + 4, last - LABEL);
+    const line = draw("path", { class: kindOf(name), d: `M${MARGIN.left} ${y(value)}H${right}` });
+    return labelled ? [line, text("label", `${name} ${written(value)}`, right + 6, last)] : [line];
   });
 }
 
@@ -132,11 +137,12 @@ function point(svg, lefts, shown) {
   });
 }
 
-function legend({ seeds, mean, others }) {
+function legend({ seeds, mean, others, lines }) {
   const kinds = [
     ["mean", seeds.length > 1 ? `mean over ${seeds.length} seeds` : mean.name, mean.points.length],
     ["seed", "each seed", seeds.length > 1],
     ["other", `means of the other methods (${others.length})`, others.length],
+    ...lines.map(([name, value]) => [kindOf(name), `${name} ${written(value)}`, true]),
   ];
   const swatch = (kind) => draw("svg", { width: 26, height: 10, "aria-hidden": "true" }, draw("path", { class: kind, d: "M1 5H25" }));
   const shown = kinds.filter(([, , some]) => some).map(([kind, words]) => make("li", {}, swatch(kind), words));
