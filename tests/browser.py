@@ -145,6 +145,11 @@ class Tab:
         """Wait until the page has drawn what it was told."""
         self.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
 
+    def until(self, condition: str) -> None:
+        """Wait for a JavaScript condition; what comes of an event may take a moment."""
+        look = f"const look = () => ({condition}) ? done(true) : left-- ? setTimeout(look, 20) : done(false); look();"
+        assert self.evaluate(f"new Promise((done) => {{ let left = 250; {look} }})"), f"never came true: {condition}"
+
     def place(self, selector: str) -> tuple[float, float]:
         """The middle of an element, in the window, as it is after scrolling it there."""
         found = self.evaluate(

@@ -302,6 +302,8 @@ def test_keys_sort_too_and_one_column_at_a_time(tab: Tab) -> None:
     tab.press(" ")
     assert column(tab, 0)[:4] == ["Offline DV2", "CURL", "CoWorld", HOSTILE]
     assert sort_of(tab) == ["descending", None, None, None, None]
+    tab.click("#measured thead th:nth-child(2) button")
+    assert sort_of(tab) == [None, "descending", None, None, None]  # each column begins anew
 
 
 @pytest.mark.parametrize(
@@ -335,6 +337,11 @@ def count(tab: Tab, selector: str) -> int:
 def opened(tab: Tab) -> str:
     tab.painted()
     return str(tab.evaluate("document.querySelector('dialog[open]')?.innerText ?? ''"))
+
+
+def check_closed(tab: Tab) -> None:
+    """The dialog is gone, once its event was heard."""
+    tab.until("!document.querySelector('dialog')")
 
 
 COWORLD = "#measured td[data-opens='coworld/0'] button"
@@ -391,8 +398,20 @@ def test_curves_are_read_by_keys_and_by_pointing(tab: Tab) -> None:
     tab.mouse("mouseMoved", x + 20, y)
     assert tab.evaluate(told).startswith("750 updates")
     tab.press("Escape")
-    assert opened(tab) == ""
+    check_closed(tab)
     assert tab.evaluate("document.activeElement.closest('td').dataset.opens") == "coworld/0"
+
+
+def test_what_is_no_number_is_not_drawn(browser: Browser, tmp_path: Path) -> None:
+    content = result("offline_dv2", DOOR, 1000.0)
+    put(tmp_path / "runs", content | {"evaluations": [checkpoint(375, float("nan")), *content["evaluations"]]})
+    paths = report([PLAN], tmp_path / "runs", tmp_path / "out", formats=["html"])
+    tab = browser.open(next(path for path in paths if path.suffix == ".html").as_uri())
+    tab.click("#measured td button")
+    tab.painted()
+    assert tab.evaluate("document.querySelector('.chart path.mean').getAttribute('d')").count("L") == 2
+    assert tab.faults == []
+    tab.close()
 
 
 def test_one_seed_and_no_seed_open_as_well(tab: Tab) -> None:
@@ -401,6 +420,7 @@ def test_one_seed_and_no_seed_open_as_well(tab: Tab) -> None:
     assert HOSTILE in words and "none from one seed" in words and "seed 1, 2 of 3 planned" in words
     assert (count(tab, ".chart path.seed"), count(tab, ".chart path.mean")) == (0, 1)
     tab.press("Escape")
+    check_closed(tab)
     tab.click("#measured td[data-opens='coworld/1'] button")
     assert "RuntimeError: loss is nan" in opened(tab) and count(tab, ".chart") == 0
     assert count(tab, "#measured td[data-opens]") == 5 == count(tab, "#measured td button")
@@ -410,10 +430,10 @@ def test_a_click_beside_a_dialog_and_its_button_close_it(tab: Tab) -> None:
     tab.click(COWORLD)
     tab.mouse("mousePressed", 5, 5, button="left", clickCount=1)
     tab.mouse("mouseReleased", 5, 5, button="left", clickCount=1)
-    assert opened(tab) == "" and count(tab, "dialog") == 0
+    check_closed(tab)
     tab.click(COWORLD)
     tab.click("dialog .close")
-    assert count(tab, "dialog") == 0
+    check_closed(tab)
 
 
 VIEW = "document.querySelector('.stage svg').getAttribute('viewBox').split(' ').map(Number)"
@@ -440,7 +460,7 @@ def test_a_figure_is_enlarged_and_comes_back(tab: Tab) -> None:
     assert tab.evaluate(VIEW) == [x, y, width, height]
     tab.press("+")
     tab.press("Escape")
-    assert count(tab, "dialog") == 0
+    check_closed(tab)
     assert tab.evaluate("document.querySelector('#pair-quick-heatmap svg').getAttribute('viewBox')") == whole
     assert tab.evaluate("document.activeElement.className") == "enlarge"
 
@@ -451,7 +471,7 @@ def test_the_wheel_zooms_where_it_points_and_dragging_moves(tab: Tab) -> None:
     start = tab.evaluate(VIEW)
     x, y = tab.place(".stage")
     corner = "(() => {{ const at = new DOMPoint({x}, {y}).matrixTransform(document.querySelector('.stage svg').getScreenCTM().inverse()); return [at.x, at.y]; }})()"  # noqa: E501
-    there = corner.format(x=x - 100, y=y - 60)
+    there, behind = corner.format(x=x - 100, y=y - 60), tab.evaluate("scrollY")
     before = tab.evaluate(there)
     tab.mouse("mouseWheel", x - 100, y - 60, deltaX=0, deltaY=-400)
     tab.painted()
@@ -466,6 +486,7 @@ def test_the_wheel_zooms_where_it_points_and_dragging_moves(tab: Tab) -> None:
     for _ in range(12):
         tab.mouse("mouseWheel", x, y, deltaX=0, deltaY=1000)
     assert tab.evaluate(VIEW) == pytest.approx(start)
+    assert tab.evaluate("scrollY") == behind  # the page did not move below it
 
 
 def test_two_fingers_zoom(browser: Browser, written: Path) -> None:
@@ -601,8 +622,7 @@ def test_an_index_shows_the_pictures_beside_it(browser: Browser, tmp_path: Path)
     (tmp_path / "table2/a b.png").write_bytes(base64.b64decode(pixel))
     (tmp_path / "index.html").write_text(index_html(INDEX))
     tab = browser.open((tmp_path / "index.html").as_uri())
-    tab.painted()
-    assert tab.evaluate("document.querySelector('img').naturalWidth") == 1
+    tab.until("document.querySelector('img').naturalWidth === 1")
     assert tab.faults == [] and len(tab.requests) == 2
     tab.close()
 
