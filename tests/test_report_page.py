@@ -203,14 +203,29 @@ def test_a_figure_takes_the_inks_of_the_page_and_keeps_those_of_data() -> None:
 
 def test_ids_of_parts_are_unique_and_their_links_are_short() -> None:
     table = Table("runs", "A plan · published", ("a",), (("x",),))
-    parts = (table, table, Words("What & why?", ("b",)), Picture("p", "Curves · of it", "alt"))
-    assert [place for place, _ in places(parts)] == ["runs", "runs-more", "what-why", "p"]
+    parts = (
+        table,
+        table,
+        Words("What & why?", ("b",)),
+        Picture("p", "Curves · of it", "alt"),
+        Words("A plan · preset x", ()),
+    )
+    assert [place for place, _ in places(parts)] == ["runs", "runs-more", "what-why", "p", "a-plan-preset-x"]
     text = html(Page("A plan · preset", "L", parts))
     check(text)
     assert re.findall(r'<a href="#(.*?)">(.*?)</a>', text) == [
         ("runs", "Published"), ("runs-more", "Published"), ("what-why", "What &amp; why?"), ("p", "Curves"),
+        ("a-plan-preset-x", "A plan"),
     ]  # fmt: skip
     assert "<p>alt (p.png)</p>" in text  # without its SVG, a picture is named
+
+
+def test_many_links_are_folded_and_sentences_set_in_lines() -> None:
+    table = Table("t", "T", ("name", "number", "said"), (("x" * 60, "5", "a sentence " * 6), ("y", "7", "no")))
+    text = html(Page("P", "L", (table,) * 21))
+    check(text)
+    assert "<details><summary>21 sections</summary><ul>" in text and "<details>" not in html(Page("P", "L", (table,) * 20))
+    assert '<td>7</td><td class="words">no</td></tr>' in text and '<th scope="col" class="words">said</th>' in text
 
 
 INDEX = Index(

@@ -31,7 +31,7 @@ LOOK = """.charts { display: flex; flex-wrap: wrap; gap: 1rem; }
 .chart p { font-size: .75rem; color: var(--soft); margin: 0 0 .3rem; }
 .chart h3 { font-size: .85rem; margin: 0 0 .4rem; font-weight: 600; } .chart svg { width: 100%; height: auto; }
 .chart rect, .chart circle { fill: #3b8bc4; } .chart text { fill: var(--soft); font-size: 11px; }
-.chart line { stroke: var(--line); } td.words { text-align: left; white-space: normal; }
+.chart line { stroke: var(--line); } .scroll td.words { min-width: 0; }
 h1, td.words { overflow-wrap: anywhere; }
 .strip img, .plays img { image-rendering: pixelated; max-width: 100%; } .strip { margin: .6rem 0; }
 .strip img { width: 100%; max-width: 60rem; display: block; margin: 0; }

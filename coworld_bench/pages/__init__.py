@@ -11,6 +11,8 @@ HERE = Path(__file__).parent
 CLOSED = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 BESIDE = f"{CLOSED} 'self' file:"  # and pictures that lie beside it
 
+MANY = 20  # links
+
 
 def document(
     title: str,
@@ -60,9 +62,12 @@ def heading(title: str) -> str:
 
 
 def navigation(contents: Iterable[tuple[str, str]]) -> str:
-    """Links to the sections; nothing where there are none."""
-    links = "".join(f'<li><a href="#{escape(place)}">{escape(name)}</a></li>' for place, name in contents)
-    return f'<nav aria-label="On this page"><ul>{links}</ul></nav>\n' if links else ""
+    """Links to the sections, folded where there are many; nothing where there are none."""
+    links = [f'<li><a href="#{escape(place)}">{escape(name)}</a></li>' for place, name in contents]
+    listed = f"<ul>{''.join(links)}</ul>"
+    if len(links) > MANY:
+        listed = f"<details><summary>{len(links)} sections</summary>{listed}</details>"
+    return f'<nav aria-label="On this page">{listed}</nav>\n' if links else ""
 
 
 def read(path: Path) -> str:

@@ -14,6 +14,7 @@ from coworld_bench.reporting.layout import Page, Part, Picture, Table
 
 HERE = Path(__file__).parent
 SCRIPTS = "dialog.js", "tables.js", "figures.js", "cells.js"  # one module, in this order
+SENTENCE = 48  # letters; a column with more is set in lines
 LONG = 20  # rows; a longer table scrolls below its headings
 HINT = "A click on a number shows its seeds and its learning curve; a click on a heading sorts."
 
@@ -46,9 +47,10 @@ def slug(name: str) -> str:
 
 
 def short(title: str, plan: str) -> str:
-    """How the table of contents calls a part: the first words of its title that are not the plan's."""
-    words = next((words for words in title.split(" · ") if words != plan), title)
-    return words[0].upper() + words[1:]
+    """How the table of contents calls a part: the first words of its title that are neither the plan's nor its preset."""
+    first, *others = title.split(" · ")
+    own = [words for words in others if not words.startswith("preset ")]
+    return own[0][0].upper() + own[0][1:] if first == plan and own else first
 
 
 def section(part: Part, place: str) -> str:
@@ -64,8 +66,10 @@ def section(part: Part, place: str) -> str:
 
 
 def table(content: Table, place: str) -> str:
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in content.columns)
-    rows = [row(cells, number, content.opens) for number, cells in enumerate(content.rows)]
+    wordy = wordy_columns(content)
+    names = enumerate(content.columns)
+    head = "".join(f'<th scope="col"{kind_of(place, wordy)}>{escape(name)}</th>' for place, name in names)
+    rows = [row(cells, number, content.opens, wordy) for number, cells in enumerate(content.rows)]
     divider = content.divider or len(rows)
     bodies = [bodied(rows[:divider]), bodied(rows[divider:], ' class="below"') if rows[divider:] else ""]
     hint = f'<p class="hint">{HINT}</p>\n' if content.opens else ""
@@ -78,19 +82,29 @@ def table(content: Table, place: str) -> str:
     )
 
 
+def wordy_columns(content: Table) -> set[int]:
+    """The columns, after the first, that hold sentences rather than numbers: they are set in lines."""
+    columns = enumerate(zip(*content.rows, strict=True))
+    return {place for place, cells in columns if place and max(map(len, cells)) > SENTENCE}
+
+
+def kind_of(place: int, wordy: set[int]) -> str:
+    return ' class="words"' if place in wordy else ""
+
+
 def bodied(rows: list[str], kind: str = "") -> str:
     return f"<tbody{kind}>\n" + "\n".join(rows) + "\n</tbody>\n"
 
 
-def row(cells: tuple[str, ...], number: int, opens: Mapping[tuple[int, int], str]) -> str:
+def row(cells: tuple[str, ...], number: int, opens: Mapping[tuple[int, int], str], wordy: set[int]) -> str:
     first, *others = cells
-    texts = "".join(cell(text, opens.get((number, 1 + place), "")) for place, text in enumerate(others))
+    marks = [kind_of(place, wordy) + opening(opens.get((number, place), "")) for place in range(1, len(cells))]
+    texts = "".join(f"<td{mark}>{escape(text)}</td>" for mark, text in zip(marks, others, strict=True))
     return f'<tr><th scope="row">{escape(first)}</th>{texts}</tr>'
 
 
-def cell(text: str, opens: str) -> str:
-    mark = f' data-opens="{escape(opens)}"' if opens else ""
-    return f"<td{mark}>{escape(text)}</td>"
+def opening(key: str) -> str:
+    return f' data-opens="{escape(key)}"' if key else ""
 
 
 def data(details: Mapping[str, Any]) -> Iterator[str]:
