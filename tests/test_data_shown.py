@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from html_checks import check
 from made_episodes import DATASET, card, played, several
 from PIL import Image
 
@@ -119,7 +120,8 @@ def test_the_commands_print(home: Path, tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_page_needs_nothing_but_itself(dataset: Dataset, tmp_path: Path) -> None:
     write_preview(dataset, tmp_path, [0, 3])
     page = (tmp_path / "index.html").read_text()
-    assert not re.search(r"(?:src|href)=\"(?!data:)", page) and "http" not in page.replace("http-equiv", "")
+    check(page)
+    assert not re.search(r"(?:src|href)=\"(?!data:|#)", page) and "http" not in page.replace("http-equiv", "")
     assert page.count("<figcaption>") == 2 and "episode 3, return" in page and dataset.fingerprint in page
     assert page.count("<circle") == 5
     with Image.open(tmp_path / "sheet.png") as sheet:

@@ -496,7 +496,7 @@ def test_every_form_says_the_verdict_and_is_the_same_twice(tmp_path: Path) -> No
     fill(tmp_path / "runs", both(HIGH, LOW))
     preset, found = judge_stored(claim_file(tmp_path, ABOVE), runs=tmp_path / "runs")
     again = judge_stored(tmp_path / "mine.toml", runs=tmp_path / "runs")
-    for form, sign in (("text", "mine   holds"), ("md", "| mine"), ("html", "<td>mine</td>")):
+    for form, sign in (("text", "mine   holds"), ("md", "| mine"), ("html", ">mine</th>")):
         text = rendered(found, preset, form)
         assert sign in text and text == rendered(again[1], preset, form)
     with pytest.raises(UsageError, match="no format of claims 'pdf'"):

@@ -19,20 +19,25 @@ from coworld_bench.pages import document
 WIDTH, HEIGHT, BOTTOM = 360, 120, 18  # of a chart, and of the line for its ends
 STRIP = 12  # pictures
 LEFT_OUT = ("versions", "machine", "policy", "commit", "renderer", "folder", "seed")  # `data show` tells them
-LOOK = """<style>
-.charts { display: flex; flex-wrap: wrap; gap: 1rem; }
+TITLES = {
+    "facts": "What it is",
+    "looks": "What they look like",
+    "quality": "How good its episodes are",
+    "actions": "What was done",
+}
+LOOK = """.charts { display: flex; flex-wrap: wrap; gap: 1rem; }
 .chart { flex: 1 1 18rem; max-width: 23.5rem; background: var(--card); border: 1px solid var(--line); border-radius: 8px;
   padding: .6rem .75rem; }
 .chart p { font-size: .75rem; color: var(--soft); margin: 0 0 .3rem; }
 .chart h3 { font-size: .85rem; margin: 0 0 .4rem; font-weight: 600; } .chart svg { width: 100%; height: auto; }
 .chart rect, .chart circle { fill: #3b8bc4; } .chart text { fill: var(--soft); font-size: 11px; }
-.chart line { stroke: var(--line); } td.words { text-align: left; white-space: normal; }
+.chart line { stroke: var(--line); } .scroll td.words { min-width: 0; }
 h1, td.words { overflow-wrap: anywhere; }
 .strip img, .plays img { image-rendering: pixelated; max-width: 100%; } .strip { margin: .6rem 0; }
 .strip img { width: 100%; max-width: 60rem; display: block; margin: 0; }
 .charts + .scroll { margin-top: 1rem; } figcaption { font-size: .85rem; color: var(--soft); }
 .strip, .plays { background: none; border: 0; padding: 0; } .plays img { width: auto; margin: 0; }
-</style>"""
+"""
 
 
 def write_preview(dataset: Dataset, out: Path, episodes: Sequence[int] | None = None, fps: int = 20) -> list[Path]:
@@ -61,13 +66,10 @@ def page(dataset: Dataset, looks: str) -> str:
     numbers, known = statistics(dataset), told(facts(dataset))
     lead = f"{known['episodes']} episodes, {known['env steps']} env steps; return {known['return']}."
     shown = {name: words for name, words in known.items() if name not in LEFT_OUT and name != "id"}
-    body = [
-        LOOK,
-        section("What it is", table(shown)),
-        looks,
-        section("How good its episodes are", returns(dataset, numbers)),
-    ]
-    return document(dataset.id, lead, "\n".join([*body, section("What was done", actions(numbers))]))
+    bodies = {"facts": table(shown), "looks": looks, "quality": returns(dataset, numbers), "actions": actions(numbers)}
+    found = {place: content for place, content in bodies.items() if content}
+    sections = "\n".join(section(place, TITLES[place], content) for place, content in found.items())
+    return document(dataset.id, lead, sections, [(place, TITLES[place]) for place in found], LOOK)
 
 
 def seen(pictures: Pictures, episodes: Sequence[int], gif: bytes) -> str:
@@ -81,7 +83,7 @@ def seen(pictures: Pictures, episodes: Sequence[int], gif: bytes) -> str:
         f'<img alt="{STRIP} pictures of {label}" src="{embedded("png", png(pictures.strip(episode, STRIP)))}"></figure>'
         for episode, label in labels.items()
     ]
-    return section("What they look like", "\n".join([plays, *strips]))
+    return "\n".join([plays, *strips])
 
 
 def returns(dataset: Dataset, numbers: Mapping[str, Any]) -> str:
@@ -106,13 +108,14 @@ def actions(numbers: Mapping[str, Any]) -> str:
     return f'<div class="charts">{"".join(charts)}</div>'
 
 
-def section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>"
+def section(place: str, title: str, body: str) -> str:
+    return f'<section id="{place}">\n<h2>{escape(title)}</h2>\n{body}\n</section>'
 
 
 def table(rows: Mapping[str, str]) -> str:
     lines = "".join(
-        f'<tr><td>{escape(name)}</td><td class="words">{escape(words)}</td></tr>' for name, words in rows.items()
+        f'<tr><th scope="row">{escape(name)}</th><td class="words">{escape(words)}</td></tr>'
+        for name, words in rows.items()
     )
     return f'<div class="scroll"><table>{lines}</table></div>'
 

@@ -20,6 +20,7 @@ from coworld_bench.reporting.formats.markdown import markdown
 from coworld_bench.reporting.formats.text import plain
 from coworld_bench.reporting.layout import Page, Part
 from coworld_bench.reporting.method_pages import fill_pages, find_pages
+from coworld_bench.reporting.opened import details, openable
 from coworld_bench.reporting.processes import in_processes
 from coworld_bench.reporting.published import published_table
 from coworld_bench.reporting.selection import Selection, presets_with_results, select
@@ -156,7 +157,7 @@ def write_one(selection: Selection, folder: Path, asked: Asked) -> list[Path]:
     if "md" in kinds:
         paths.append(write(folder / f"{stem}.md", markdown(page)))
     if "html" in kinds:
-        paths.append(write(folder / f"{stem}.html", html(page)))
+        paths.append(write(folder / f"{stem}.html", html(replace(page, details=details(selection)))))
     if "latex" in kinds:
         paths.append(write(folder / f"{stem}.tex", latex(page)))
     if "json" in kinds:
@@ -185,7 +186,7 @@ def file_name(method: str) -> str:
 
 def compose(selection: Selection, pictures: list[Part]) -> Page:
     """The page of one plan under one preset, in the order it is read."""
-    parts: list[Part | None] = [measured_table(selection), caveats(selection), *pictures]
+    parts: list[Part | None] = [openable(measured_table(selection), selection), caveats(selection), *pictures]
     parts += [aggregates_table(selection), improvement_table(selection)]
     parts += [side_by_side(selection), published_table(selection.plan)]
     parts += [seeds_table(selection), choices_table(selection), times_table(selection)]
@@ -195,7 +196,8 @@ def compose(selection: Selection, pictures: list[Part]) -> Page:
         f"Dataset quality: {selection.plan.quality}."
     )
     title = f"{selection.plan.title} · {selection.circumstances}"
-    return Page(title, lead, tuple(part for part in parts if part is not None), stem_of(selection))
+    shown = tuple(part for part in parts if part is not None)
+    return Page(title, lead, shown, stem_of(selection))
 
 
 def write_csv(selection: Selection, folder: Path, stem: str) -> list[Path]:

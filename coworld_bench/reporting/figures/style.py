@@ -18,10 +18,12 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from coworld_bench.files import atomic
+from coworld_bench.reporting.inks import FAINT, GREY, HATCH, INK, ON_DARK, ON_LIGHT, PALE, PAPER
 
-INK, PALE, GREY, FAINT, HATCH = "#1a1a1a", "#f1f1f1", "#8a8a8a", "#c9c9c9", "#d0d0d0"
-PAPER = "#ffffff"
-ON_LIGHT, ON_DARK = "#111111", "#ffffff"  # ink on the colours of data
+__all__ = [
+    "COLUMN", "FAINT", "GREY", "HATCH", "INK", "KINDS", "LINES", "ON_DARK", "ON_LIGHT", "PALE", "PAPER", "SMALL", "TEXT",
+    "our_style", "save",
+]  # fmt: skip
 COLUMN, TEXT = 3.4, 7.0  # inches: the width of a printed column, and of a page's text
 SMALL = 6.5  # points, of everything but titles; nothing is below 6
 KINDS = "png", "svg"
