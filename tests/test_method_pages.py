@@ -328,7 +328,7 @@ def test_a_page_tells_row_floors_and_what_they_mean(filled: tuple[Path, set[str]
         rows["best constant action"][2] == "500 ± 14 (2 ep)" and "random policy" in rows and "dataset, mean return" in rows
     )
     assert "Offline DV2" not in rows
-    assert text.startswith("A pair · preset quick · 2 of 3 planned seeds.")
+    assert text.startswith("A pair · preset quick · 2 seeds (3 planned).")
     assert "std over seeds in 1 of 2 cells (BP → WC); value predicted minus realised +0.0 (mean over 2 cells" in text
     assert "](../pictures/methods/coworld.png)" in text and "other methods in grey" in text
     assert (pages.parent / "pictures" / "methods" / "coworld.png").stat().st_size > 10_000

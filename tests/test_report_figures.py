@@ -475,7 +475,7 @@ def test_the_readers_check_sees_overlaps() -> None:
 
 
 def test_text_is_broken_where_it_is_measured_to_fit() -> None:
-    lines = wrapped("Return against updates, means over seeds · preset quick · 2 to 5 of 3 planned seeds", 2.0, 8)
+    lines = wrapped("Return against updates, means over seeds · preset quick · 2 to 5 seeds (3 planned)", 2.0, 8)
     assert len(lines) == 3 and max(width_of(line, 8) for line in lines) <= 2.0
     assert width_of("WWWW", 8) > 2 * width_of("iiii", 8) and wrapped("", 1.0, 8) == []
     assert [legend_columns(["Offline DV2"] * 13, width) for width in (1.0, 3.3, 6.9)] == [1, 3, 7]

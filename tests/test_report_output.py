@@ -153,7 +153,7 @@ def test_a_highlighted_method_has_a_figure_of_its_own(store: Path, tmp_path: Pat
     svg = figures[0]["pair-quick-curves-coworld.svg"].decode()
     assert svg.count("#0072b2") and svg.count("#c9c9c9") and not svg.count("#d55e00")
     page = (tmp_path / "one" / "pair-quick" / "pair-quick.md").read_text()
-    assert "## CoWorld: return against updates · preset quick · 1 to 2 of 2 planned seeds" in page
+    assert "## CoWorld: return against updates · preset quick · 1 to 2 seeds (2 planned)" in page
     assert (
         "![Learning curves on BP → DC*, DC* → BP: CoWorld, other methods in grey.](pair-quick-curves-coworld.png)" in page
     )
@@ -204,14 +204,14 @@ def test_the_page_is_one_file(written: Path) -> None:
     page = (written / "pair-quick.html").read_text()
     assert page.count("<figure") == page.count("</svg></figure>") == 2
     assert not re.search(r"(src|href)=\"(?!data:|#)", page) and not re.search(r"url\((?!#)", page)
-    assert "A pair &lt;b&gt; · preset quick · 1 to 2 of 2 planned seeds" in page
+    assert "A pair &lt;b&gt; · preset quick · 1 to 2 seeds (2 planned)" in page
     assert "color-scheme: light dark" in page and 'name="viewport"' in page
 
 
 def test_published_and_measured_have_tables_of_their_own(written: Path) -> None:
     text = (written / "pair-quick.md").read_text()
     sections = {part.split("\n")[0]: part for part in text.split("\n## ")[1:]}
-    measured = sections["Measured · preset quick · 1 to 2 of 2 planned seeds"]
+    measured = sections["Measured · preset quick · 1 to 2 seeds (2 planned)"]
     published = sections["A pair <b> · published (paper preset, 3 seeds, RTX 3090)"]
     assert "2000 ± 141 (2)†" in measured and "3967" not in measured
     assert "3967 ± 312" in published and "2000 ± 141" not in published

@@ -90,7 +90,7 @@ def test_cells_that_are_not_complete_say_so_and_are_not_averaged(tmp_path: Path)
     assert rows["Offline DV2"] == ("1500 ± 707 (2/3)†", "500 ± 0 (3)", "1 of 2 cells")
     assert rows["CoWorld"] == ("70.0 (1/3, 1 failed)†", "failed", "0 of 2 cells")
     assert rows["random policy"] == ("—", "—", "0 of 2 cells")
-    assert selection.seed_words == "1 to 3 of 3 planned seeds"
+    assert selection.seed_words == "1 to 3 seeds (3 planned)"
     assert failures(selection) == [
         "CoWorld on BP → DC*, seed 1: RuntimeError: loss is nan",
         "CoWorld on BP → WC, seed 0, 1, 2: RuntimeError: loss is nan",

@@ -14,14 +14,15 @@ from coworld_bench.reporting.selection import Selection
 
 LEAD = (
     "Each page shows what this store holds, measured by this project, and beside it, in columns and panels of their own, "
-    "what the paper printed. A preset other than `paper` is neither the paper's network nor its budget."
+    "what the paper printed. A preset other than paper is neither the paper's network nor its budget."
 )
 
 
-def write_index(made: Sequence[tuple[Selection, str]], folder: Path, further: Sequence[Entry] = ()) -> list[Path]:
-    """`index.html` and `index.md`; `made` are selections and the names of their folders and pages."""
-    entries = [entry(selection, folder, name) for selection, name in made]
-    index = Index("The paper's tables and figures", LEAD, (*entries, *further))
+def write_index(made: Sequence[tuple[Selection, str]], claims: Sequence[str], folder: Path) -> list[Path]:
+    """`index.html` and `index.md`; `made` are selections and the names of their pages, `claims` the presets under which the
+    paper's claims were judged."""
+    entries = [entry(selection, folder, name) for selection, name in made] + [claims_entry(preset) for preset in claims]
+    index = Index("The paper's tables and figures", LEAD, tuple(entries))
     paths = [folder / "index.html", folder / "index.md"]
     for path, text in zip(paths, (index_html(index), index_markdown(index)), strict=True):
         write_text(path, text)
@@ -41,6 +42,12 @@ def entry(selection: Selection, folder: Path, name: str) -> Entry:
         thumbnail="" if picture is None else picture.relative_to(folder).as_posix(),
         published=published_facts(plan),
     )
+
+
+def claims_entry(preset: str) -> Entry:
+    name = f"claims-{preset}"
+    words = "every statement of the paper that can be tested, on these results and on its own numbers"
+    return Entry(name, f"Claims · preset {preset}", "others", words, f"{name}/{name}.html")
 
 
 def kind_of(plan: Plan) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-KINDS = "tables", "figures"
+KINDS = "tables", "figures", "others"  # of the entries of an index
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pandas as pd
 from coworld_bench.errors import UsageError, unknown
 from coworld_bench.files import write_text
 from coworld_bench.plans import FIGURES, Plan, list_plans, load_plan
+from coworld_bench.reporting.claims.page import claims_page
 from coworld_bench.reporting.figures import Drawn, draw
 from coworld_bench.reporting.formats import FORMATS, USUAL
 from coworld_bench.reporting.formats.document import document
@@ -18,6 +19,7 @@ from coworld_bench.reporting.formats.html import html
 from coworld_bench.reporting.formats.latex import latex
 from coworld_bench.reporting.formats.markdown import markdown
 from coworld_bench.reporting.formats.text import plain
+from coworld_bench.reporting.indexing import write_index
 from coworld_bench.reporting.layout import Page, Part
 from coworld_bench.reporting.method_pages import fill_pages, find_pages
 from coworld_bench.reporting.opened import details, openable
@@ -34,6 +36,7 @@ from coworld_bench.reporting.tables.side_by_side import side_by_side, with_publi
 from coworld_bench.reporting.tables.times import times_table
 from coworld_bench.reporting.words import caveats
 
+SUFFIXES = {"latex": "tex"}  # of files, where the format's name is none
 INTERNAL = "chosen", "error", "options", "settings", "source_options", "variant"  # columns that only select
 
 
@@ -78,8 +81,24 @@ def write_report(
     selections = [select(store, plan, name, options) for plan, name in wanted]
     check_highlight(selections, asked.highlight)
     found = find_pages(Path(pages)) if pages is not None else {}
-    paths = write_selections(selections, folder, asked)
+    presets = list(dict.fromkeys(selection.preset for selection in selections)) if everything else []
+    paths = write_all(selections, presets, folder, asked)
+    if everything:
+        paths += write_index([(selection, stem_of(selection)) for selection in selections], presets, folder)
     return paths + (fill_pages(selections, found) if found else [])
+
+
+def write_all(selections: list[Selection], claims: list[str], folder: Path, asked: Asked) -> list[Path]:
+    """The report of each selection, and the claims under each preset named; in as many processes as there are processors,
+    since drawing takes the time."""
+
+    def one(place: int) -> list[Path]:
+        if place < len(selections):
+            return write_one(selections[place], folder / stem_of(selections[place]), asked)
+        page = claims_page(selections[0].store, claims[place - len(selections)])
+        return write_page(page, folder / page.name, asked.formats)
+
+    return [path for paths in in_processes(one, len(selections) + len(claims)) for path in paths]
 
 
 def whole_paper(store: Store, preset: str | None) -> list[tuple[Plan, str]]:
@@ -97,15 +116,6 @@ def with_results(store: Store, plans: list[Plan], preset: str | None) -> list[tu
     if not found:
         raise UsageError(f"{store.folder} holds no run of any plan; `coworld-bench run {list_plans()[0]}` makes some")
     return found
-
-
-def write_selections(selections: list[Selection], folder: Path, asked: Asked) -> list[Path]:
-    """The report of each, in as many processes as there are processors: drawing takes the time."""
-
-    def one(place: int) -> list[Path]:
-        return write_one(selections[place], folder / stem_of(selections[place]), asked)
-
-    return [path for paths in in_processes(one, len(selections)) for path in paths]
 
 
 def as_plan(plan: str | Plan) -> Plan:
@@ -154,17 +164,18 @@ def write_one(selection: Selection, folder: Path, asked: Asked) -> list[Path]:
     figures = draw_figures(selection, folder, stem, asked)
     paths = [path for figure in figures for path in figure.files]
     page = compose(selection, [figure.picture for figure in figures])
-    if "md" in kinds:
-        paths.append(write(folder / f"{stem}.md", markdown(page)))
-    if "html" in kinds:
-        paths.append(write(folder / f"{stem}.html", html(replace(page, details=details(selection)))))
-    if "latex" in kinds:
-        paths.append(write(folder / f"{stem}.tex", latex(page)))
+    paths += write_page(replace(page, details=details(selection)) if "html" in kinds else page, folder, kinds)
     if "json" in kinds:
         paths.append(write(folder / f"{stem}.json", document(selection)))
     if "csv" in kinds:
         paths += write_csv(selection, folder, stem)
     return sorted(paths)
+
+
+def write_page(page: Page, folder: Path, kinds: tuple[str, ...]) -> list[Path]:
+    """The formats that show a page; the others are of what was selected."""
+    made = {name: text for name, text in (("md", markdown), ("html", html), ("latex", latex)) if name in kinds}
+    return [write(folder / f"{page.name}.{SUFFIXES.get(name, name)}", text(page)) for name, text in made.items()]
 
 
 def draw_figures(selection: Selection, folder: Path, stem: str, asked: Asked) -> list[Drawn]:

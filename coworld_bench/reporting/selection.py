@@ -91,12 +91,12 @@ class Selection:
 
     @property
     def seed_words(self) -> str:
-        """`3 seeds`, `1 to 3 of 3 planned seeds`: of the cells that have any."""
+        """`3 seeds`, `1 to 3 seeds (3 planned)`: of the cells that have any."""
         counts = [len(found.runs) for found in self.measurements.values() if len(found.runs)] or [0]
         low, high = min(counts), max(counts)
         planned = len(self.plan.seeds.get(self.preset, ()))
         counted = f"{low}" if low == high else f"{low} to {high}"
-        return f"{counted}{f' of {planned} planned' * (low < planned)} seed{'s' * (max(high, planned) != 1)}"
+        return f"{counted} seed{'s' * (high != 1)}" + f" ({planned} planned)" * (low < planned)
 
     @property
     def circumstances(self) -> str:

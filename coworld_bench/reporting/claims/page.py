@@ -52,7 +52,7 @@ def as_page(judged: Sequence[Judged], preset: str) -> Page:
     lead = " ".join([scale(preset), *tallies(judged, preset)])
     parts: list[Part] = [claims_table(judged, preset)]
     parts += [Words(found.claim.id, tuple(evidence(found, preset))) for found in judged]
-    return Page(f"Claims · preset {preset}", lead, tuple(parts))
+    return Page(f"Claims · preset {preset}", lead, tuple(parts), f"claims-{preset}")
 
 
 def scale(preset: str) -> str:
