@@ -31,12 +31,12 @@ class Measurement:
     failed: tuple[int, ...] = ()
     unfinished: tuple[int, ...] = ()
 
-    @property
+    @cached_property
     def scores(self) -> dict[int, float]:
         """Score by seed."""
         return {int(seed): float(score) for seed, score in zip(self.runs["seed"], self.runs["score"], strict=True)}
 
-    @property
+    @cached_property
     def summary(self) -> Summary | None:
         return summarise(list(self.scores.values())) if len(self.runs) else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ from coworld_bench.reporting.layout import Table, number
 from coworld_bench.reporting.selection import Measurement, Selection
 from coworld_bench.reporting.tables.measured import share_text
 
+PROVENANCE = "run", "seed", "score", "checkpoints", "episodes", "fingerprint", "commit", "device", "wall_s"
 DIAGNOSTICS = ("source_value", "constraint_active", "alignment_loss")
 
 
@@ -32,7 +34,7 @@ def diagnostics_table(selection: Selection) -> Table | None:
 
 
 def has_critic(found: Measurement) -> bool:
-    return bool(len(found.runs)) and bool(found.runs[["value_predicted", *DIAGNOSTICS]].notna().any(axis=None))
+    return any(mean_of(found.runs[name]) is not None for name in ("value_predicted", *DIAGNOSTICS))
 
 
 def diagnostics_row(selection: Selection, found: Measurement) -> tuple[str, ...]:
@@ -54,8 +56,8 @@ def diagnostics_row(selection: Selection, found: Measurement) -> tuple[str, ...]
 
 
 def mean_of(column: pd.Series) -> float | None:
-    known = pd.to_numeric(column).dropna()
-    return float(known.mean()) if len(known) else None
+    known = [float(value) for value in column if value is not None and value == value]
+    return fmean(known) if known else None
 
 
 def provenance_table(selection: Selection) -> Table | None:
@@ -64,9 +66,7 @@ def provenance_table(selection: Selection) -> Table | None:
         "run", "method", "cell", "seed", "score", "checkpoints", "episodes", "dataset", "commit", "device", "wall time",
     )  # fmt: skip
     rows = [
-        provenance_row(selection, found, run)
-        for found in selection.measurements.values()
-        for run in found.runs.to_dict("records")
+        provenance_row(selection, found, run) for found in selection.measurements.values() for run in records(found.runs)
     ]
     notes = (
         f"Score: {'; '.join(sorted(set(selection.finished['rule'].dropna())))}.",
@@ -74,6 +74,11 @@ def provenance_table(selection: Selection) -> Table | None:
         "A plus after the commit: files were changed since.",
     )
     return Table("runs", f"Who made this · {selection.circumstances}", columns, tuple(rows), notes) if rows else None
+
+
+def records(runs: pd.DataFrame) -> list[dict[str, Any]]:
+    """What PROVENANCE says of each run; all columns would take long."""
+    return [dict(zip(PROVENANCE, values, strict=True)) for values in zip(*(runs[name] for name in PROVENANCE), strict=True)]
 
 
 def provenance_row(selection: Selection, found: Measurement, run: dict[str, Any]) -> tuple[str, ...]:
