@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from coworld_bench.config import PRESETS
+from coworld_bench.config import PRESETS, usual_env
 from coworld_bench.reporting.records import PLAYED, fingerprint_of, run_name, run_stem
 from coworld_bench.seeding import MAX_EPISODES, MAX_SEED, STREAMS, check_seed, episode_seed
 from coworld_bench.tasks import SPARSE_REWARD, EnvSpec, find_task
@@ -71,11 +71,20 @@ def dataset(content: dict[str, Any]) -> Iterator[str]:
         yield f"its dataset's fingerprint is no SHA-256: {fingerprint!r}"
     if not isinstance(content["dataset"], dict):
         return
-    told, quality = content["dataset"]["id"], content["quality"].partition("@")[0]
-    if not told.startswith(f"{content['target']}/{quality}-{content['preset']}"):
-        yield f"its dataset is called {told}, which is not {quality} of {content['target']} under {content['preset']}"
+    told, due = content["dataset"]["id"], dataset_pattern(content)
+    if not re.fullmatch(due, told):
+        yield f"its dataset is called {told}, which is not {content['quality']} of its target and environment"
     if not is_count(content["dataset"]["episodes"], 1) or not is_count(content["dataset"]["rows"], 1):
         yield "its dataset has no episodes or no rows"
+
+
+def dataset_pattern(content: dict[str, Any]) -> str:
+    """What the dataset of a run may be called, of any version, as a regular expression."""
+    (quality, at, view), preset = content["quality"].partition("@"), content["preset"]
+    variant = EnvSpec(**content["env"]).variant(usual_env(content["target"], preset))
+    named = "" if preset == "paper" else f"-{preset}"
+    stem = f"{content['target']}/{quality}{named}" + (f"__{variant}" if variant else "")
+    return rf"{re.escape(stem)}-v\d+{re.escape(at + view)}"
 
 
 def sources(content: dict[str, Any]) -> Iterator[str]:
@@ -88,16 +97,42 @@ def sources(content: dict[str, Any]) -> Iterator[str]:
 
 
 def checkpoints(content: dict[str, Any]) -> Iterator[str]:
-    """Updates ascend from 0 on, and every checkpoint has as many episodes as the settings say."""
+    """Updates ascend as the settings say, and every checkpoint has as many episodes as they say."""
     updates = [evaluation["updates"] for evaluation in content["evaluations"]]
     if not updates or not all(is_count(each) for each in updates):
         yield "it has no checkpoints, or some without a number of updates"
     elif any(later <= earlier for earlier, later in pairwise(updates)):
         yield f"the updates of its checkpoints do not ascend: {', '.join(map(str, updates))}"
+    elif updates != schedule(updates[-1], content["config"]["evaluation"]):
+        yield f"its checkpoints are not where its settings put them: after {', '.join(map(str, updates))} updates"
     sizes = [len(evaluation["episodes"]) for evaluation in content["evaluations"]]
     due = content["config"]["evaluation"]["episodes"]
     if set(sizes) != {due}:
         yield f"its checkpoints have {sorted(set(sizes))} episodes, its settings say {due}"
+    told = {frozenset(episode) for _, episode in episodes_of(content)}
+    if len(told) > 1:
+        odd = sorted(frozenset.union(*told) - frozenset.intersection(*told))
+        yield f"some of its episodes tell {', '.join(odd)} and others do not"
+
+
+def schedule(total: int, settings: dict[str, Any]) -> list[int]:
+    """After how many updates a run of so many is evaluated, as `training.Run` does it."""
+    early, late = settings["early_every"], settings["every"]
+    due = [step for step in range(1, total) if step % (late if step > total / 2 else early) == 0]
+    return [0, *due, total]
+
+
+def critic(content: dict[str, Any]) -> Iterator[str]:
+    """Where an episode is too short for a mean over its rows, the mean is that of row 0."""
+    tail = math.ceil(math.log(0.01) / math.log(content["config"]["behaviour"]["discount"]))
+    if EnvSpec(**content["env"]).env_steps - tail > 1:
+        return
+    for place, (_, episode) in enumerate(episodes_of(content)):
+        for key in ("value_predicted", "value_realised"):
+            mean = episode.get(f"{key}_mean", episode.get(key))
+            if mean != episode.get(key):
+                yield f"episode {place} has {key} {episode[key]!r} and {key}_mean {mean!r}, which must be equal"
+                return
 
 
 def episode_seeds(content: dict[str, Any]) -> Iterator[str]:
@@ -149,7 +184,9 @@ def score(content: dict[str, Any]) -> Iterator[str]:
         yield "a checkpoint in the last half of its training has no episode, or there is none"
         return
     for key, due in score_of(content["evaluations"]).items():
-        if key in told and not near(told[key], due):
+        if key not in told:
+            yield f"its score lacks {key}"
+        elif not near(told[key], due):
             yield f"its score has {key} {told[key]!r}, its episodes give {due!r}"
 
 
@@ -234,6 +271,6 @@ def is_count(value: Any, least: int = 0) -> bool:
 
 CONFIG_CHECKS: tuple[Check, ...] = (name, environment, protocol, dataset)
 RESULT_CHECKS: tuple[Check, ...] = (
-    *CONFIG_CHECKS, sources, checkpoints, episode_seeds, episode_lengths, score, numbers, times,
+    *CONFIG_CHECKS, sources, checkpoints, episode_seeds, episode_lengths, critic, score, numbers, times,
 )  # fmt: skip
 ANCHOR_CHECKS: tuple[Check, ...] = (policies,)

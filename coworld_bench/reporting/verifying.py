@@ -84,7 +84,7 @@ def verify_store(runs: Path | str | None = None) -> Verdict:
         found += [run] if run else []
     anchors = sorted((store / "anchors").glob("*.json"))
     faults += [fault for path in anchors for fault in check_anchors(store, path, found)]
-    faults += [*twice(found), *different_data(found), *strays(store), *kept_apart(store)]
+    faults += [*twice(found), *told_otherwise(found), *different_data(found), *strays(store), *kept_apart(store)]
     states = Counter(run.state for run in found)
     return Verdict(store, {state: states[state] for _, state in FILES}, len(anchors), tuple(faults))
 
@@ -231,6 +231,22 @@ def twice(found: list[Found]) -> Iterator[Fault]:
         name = str(run.content.get("run", run.file))
         if first.setdefault(name, run.file) != run.file:
             yield Fault(run.file, f"run {name} lies in {first[name]} too", "delete one of the two folders")
+
+
+def told_otherwise(found: list[Found]) -> Iterator[Fault]:
+    """Results that say other things of one dataset than most results that learnt from it."""
+    told: dict[str, dict[str, list[Found]]] = {}
+    for run in found:
+        dataset = run.content.get("dataset")
+        if run.state == FINISHED and isinstance(dataset, dict) and isinstance(dataset.get("fingerprint"), str):
+            told.setdefault(dataset["fingerprint"], {}).setdefault(digest_of(dataset), []).append(run)
+    for fingerprint, groups in told.items():
+        most = max(groups.values(), key=len)
+        for group in groups.values():
+            for run in group if group is not most else []:
+                more = f" and {len(most) - 1} more" if len(most) > 1 else ""
+                what = f"of dataset {fingerprint[:10]} it says other than {most[0].file}{more}"
+                yield Fault(run.file, what, AGAIN)
 
 
 def different_data(found: list[Found]) -> Iterator[Fault]:
