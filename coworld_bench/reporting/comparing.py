@@ -16,7 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from coworld_bench.errors import UsageError
+from coworld_bench.config import PRESETS
+from coworld_bench.errors import UsageError, unknown
 from coworld_bench.files import read_json
 from coworld_bench.plans import Cell, Plan, list_plans, load_plan
 from coworld_bench.reporting.records import Difference, differences, read_records
@@ -101,6 +102,8 @@ def compare(
     first, second = read_store(a), read_store(b)
     if first.folder.resolve() == second.folder.resolve():
         raise UsageError(f"both stores are {first.folder}; name two")
+    if preset not in (None, *PRESETS):
+        raise unknown("preset", str(preset), PRESETS, "coworld-bench list presets")
     asked = Asked(tolerance, anyway)
     chosen = [plan if isinstance(plan, Plan) else load_plan(plan) for plan in plans]
     pairs = selections(first, second, chosen, preset)

@@ -21,13 +21,14 @@ from coworld_bench.reporting.records import Record, fingerprint_of, read_records
 from coworld_bench.reporting.selection import (
     Measurement,
     Selection,
+    env_of,
     of_cell,
     on_plan,
     presets_with_results,
     select,
     sources_of,
 )
-from coworld_bench.reporting.store import FAILED, FINISHED, UNFINISHED, Store, read_store, short_commit
+from coworld_bench.reporting.store import FAILED, FINISHED, UNFINISHED, Store, read_store, short_commit, source_options_text
 from coworld_bench.reporting.tables.measured import ANCHORS, anchor_summary, beside, cell_text, shortcut, spread_columns
 from coworld_bench.reporting.tables.side_by_side import SINGLE_SOURCE
 from coworld_bench.tasks import find_task
@@ -288,15 +289,21 @@ def left_out(place: Place) -> list[dict[str, Any]]:
             "run": row["run"],
             "seed": int(row["seed"]),
             "state": row["state"],
-            "why": why(place, row, newest) if row["run"] in fitting else other_settings(row),
+            "why": why(place, row, newest) if row["run"] in fitting else other_settings(place, row, asked),
         }
         for row in rows.sort_values(["seed", "run"]).to_dict("records")
     ]
 
 
-def other_settings(row: Mapping[str, Any]) -> str:
-    asked = row["options"] if row["options"] not in ("", "{}") else "of its environment or its source"
-    return f"other settings: {asked}"
+def other_settings(place: Place, row: Mapping[str, Any], asked: Mapping[str, str]) -> str:
+    """What of a run is not as the cell asks: its target's environment, its source, or its settings."""
+    wanted = {**asked, **place.selection.plan.arm(place.row).options_of(place.selection.preset)}
+    if row["env"] not in ("", env_of(place.cell, place.selection.preset, wanted)):
+        return f"another environment: digest {row['env'][:10]}"
+    source_options = source_options_text(wanted, dict(place.cell.source_options))
+    if row["source_options"] not in ("", source_options):
+        return f"other options of its source: {row['source_options']} instead of {source_options}"
+    return f"other settings: {row['options'] if row['options'] != '{}' else 'none on top of the preset'}"
 
 
 def why(place: Place, row: Mapping[str, Any], newest: int) -> str:
