@@ -234,7 +234,7 @@ def test_the_text_of_a_cell(store: Path, capsys: pytest.CaptureFixture[str]) -> 
         "made by           seed 0, 1: commit 0123456789abcdef, files were changed in it",
         "                  cpu, 1 thread(s), Fast, 2 cores, Linux-1, Python 3.11.7",
         "made by           seed 2: commit not recorded",
-        "time              3 h 0 min wall, 1 h 30 min cpu, 2 h 15 min training: of these runs, without their dataset and",
+        "time              3 h 0 min wall, 1 h 30 min cpu, 2 h 15 min training; dataset and source agents not counted",
         "  best constant action  600 ± 14 (2 episodes)",
         "  The best constant action reaches 17 % of the reference: the column can carry a claim.",
         f"  seed 3, {run_id('coworld', WINDOW, 3, DRAWER, 'quick')}: failed: RuntimeError: loss is nan",

@@ -191,7 +191,7 @@ def machine_text(group: dict[str, Any]) -> str:
 
 def hour_lines(found: dict[str, Any]) -> list[list[str]]:
     known = [f"{duration(value * 3600)} {name}" for name, value in found["hours"].items() if value is not None]
-    return [["time", f"{', '.join(known)}: of these runs, without their dataset and source agents"]] if known else []
+    return [["time", f"{', '.join(known)}; dataset and source agents not counted"]] if known else []
 
 
 def table_of_runs(found: dict[str, Any]) -> Iterator[str]:
