@@ -502,8 +502,9 @@ def test_other_numbers_of_one_run_are_kept_apart(tmp_path: Path, capsys: pytest.
     kept = sorted((into / "conflicts").iterdir())
     assert {read_json(path / "result.json")["score"]["mean"] for path in kept} == {101.0, 102.0}
     assert list(read_store(into).runs["score"]) == [100.0]
+    (kept[0] / "why.txt").write_text("the cluster has another driver")
     assert main(["store", "merge", str(into), str(other), str(third)]) == SOME_FAILED
-    assert tree(into) == after
+    assert tree(into) == after | {f"conflicts/{kept[0].name}/why.txt": b"the cluster has another driver"}
 
 
 def test_of_several_stores_the_first_counts(tmp_path: Path) -> None:
@@ -521,8 +522,13 @@ def test_of_several_stores_the_first_counts(tmp_path: Path) -> None:
 
 
 def test_anchors_with_other_numbers_are_kept_apart_too(tmp_path: Path) -> None:
-    for name, constant in (("into", 100.0), ("same", 100.0), ("other", 200.0)):
+    for name, constant in (("first", 100.0), ("same", 100.0), ("other", 200.0)):
         put_anchors(tmp_path / name, WINDOW, constant)
+    both = merge(tmp_path / "both", [tmp_path / "first", tmp_path / "other", tmp_path / "other" / "."])
+    assert [step.kind for step in both.steps] == [COPIED, CONFLICT, CONFLICT]
+    merge(tmp_path / "into", [tmp_path / "first"])
+    name = "anchors/metaworld-window_close-quick.json"
+    assert (tmp_path / "into" / name).stat().st_mtime == (tmp_path / "first" / name).stat().st_mtime
     before = tree(tmp_path / "into")
     done = merge(tmp_path / "into", [tmp_path / "same", tmp_path / "other"])
     assert [step.kind for step in done.steps] == [THERE, CONFLICT]

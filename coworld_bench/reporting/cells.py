@@ -58,7 +58,7 @@ def split_row(rest: str, plan: Plan, labels: Mapping[str, str]) -> tuple[str, st
 def begins(rest: str, name: str) -> int | None:
     """How many characters of `rest` are this folded name, at whose end it ends or a separator stands."""
     ends = [place for place, character in enumerate(rest) if character in SEPARATORS] + [len(rest)]
-    return next((end for end in reversed(ends) if folded(rest[:end]) == name), None)
+    return next((end for end in ends if folded(rest[:end]) == name), None)
 
 
 def find_column(text: str, plan: Plan, row: str) -> int:
