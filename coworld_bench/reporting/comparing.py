@@ -20,9 +20,10 @@ from coworld_bench.config import PRESETS
 from coworld_bench.errors import UsageError, unknown
 from coworld_bench.files import read_json
 from coworld_bench.plans import Cell, Plan, list_plans, load_plan
+from coworld_bench.reporting.claims.contrasts import Estimate, contrast
 from coworld_bench.reporting.records import Difference, differences, read_records
 from coworld_bench.reporting.selection import Measurement, Selection, presets_with_results, select
-from coworld_bench.reporting.stats import welch
+from coworld_bench.reporting.stats import Summary
 from coworld_bench.reporting.store import FINISHED, Store, read_store
 
 SAME, BETTER, WORSE, UNDECIDED = "same", "better", "worse", "undecided"
@@ -170,14 +171,18 @@ def judge(a: Measurement, b: Measurement, asked: Asked, unequal: Mapping[str, li
     if runs == theirs == alike:
         return {"verdict": SAME, "difference": 0.0, "reasons": ("the same runs", *trouble)}
     reasons = [*apart.making, *apart.code, *shared_words(runs & theirs, alike), *trouble]
-    difference, bounds = b.summary.mean - a.summary.mean, welch(a.summary, b.summary)
-    if bounds is None:
+    found = contrast([(1.0, estimate(b.summary)), (-1.0, estimate(a.summary))])
+    verdict = UNDECIDED
+    if found.low is None or found.high is None:
         reasons.append("a single seed tells nothing of the spread")
-        return {"verdict": UNDECIDED, "difference": difference, "reasons": tuple(reasons)}
-    verdict = verdict_of(*bounds, asked.tolerance * abs(a.summary.mean))
-    return {
-        "verdict": verdict, "difference": difference, "low": bounds[0], "high": bounds[1], "reasons": tuple(reasons)
-    }  # fmt: skip
+    else:
+        verdict = verdict_of(found.low, found.high, asked.tolerance * abs(a.summary.mean))
+    told = {"verdict": verdict, "difference": found.value, "low": found.low, "high": found.high}
+    return told | {"reasons": tuple(reasons)}
+
+
+def estimate(summary: Summary) -> Estimate:
+    return Estimate(summary.mean, summary.sd, summary.n)
 
 
 def failed_words(entry: Measurement) -> str:

@@ -16,11 +16,12 @@ from coworld_bench.files import read_json, read_lines
 from coworld_bench.plans import Cell, load_plan
 from coworld_bench.recipes import recipe, reference_return
 from coworld_bench.reporting.cells import find_cell, plan_and_rest
-from coworld_bench.reporting.published import SOURCE, read_published
+from coworld_bench.reporting.published import SOURCE, printed_for, read_published
 from coworld_bench.reporting.records import Record, fingerprint_of, read_records
 from coworld_bench.reporting.selection import (
     Measurement,
     Selection,
+    by_method_and_target,
     env_of,
     of_cell,
     on_plan,
@@ -252,17 +253,14 @@ def beside_words(place: Place) -> dict[str, Any]:
 
 
 def published_words(place: Place) -> list[dict[str, Any]]:
-    """What the paper prints for the row on these tasks, each with its note; several where its settings differ in the note
-    alone."""
+    """What the paper prints for the row on the cell, with its note."""
     plan, cell = place.selection.plan, place.cell
     if plan.published is None:
         return []
     rows, label = read_published(plan.published), place.selection.labels[place.row]
-    fits = (rows["target"] == cell.target) & ((rows["source"] == cell.source) | ~rows["source"].str.contains("/", na=True))
-    rows = rows[fits & rows["metric"].str.startswith("episode_return")]
-    own = rows[rows["method"] == label]
+    own = printed_for(rows, label, cell)
     if own.empty and label == "CoWorld":
-        own = rows[rows["method"] == SINGLE_SOURCE]
+        own = printed_for(rows, SINGLE_SOURCE, cell)
     return [
         {
             "file": f"reports/published/{plan.published}",
@@ -283,7 +281,7 @@ def left_out(place: Place) -> list[dict[str, Any]]:
     rows = rows[(rows["method"] == arm.method) & (rows["target"] == cell.target) & rows["source"].isin(sources_of(cell))]
     rows = rows[~rows["run"].isin(found.runs["run"] if len(found.runs) else [])]
     asked = selection.plan.options_of(preset) if selection.asked is None else dict(selection.asked)
-    fitting = set(of_cell(rows, arm, cell, preset, asked)["run"])
+    fitting = {run.run for run in of_cell(by_method_and_target(rows), arm, cell, preset, asked)}
     return [
         {
             "run": row["run"],

@@ -88,17 +88,3 @@ def seeds_needed(spread: float, difference: float) -> int:
     while n < 1000 and detectable_effect(n) * spread > difference:
         n += 1
     return n
-
-
-def welch(first: Summary, second: Summary) -> tuple[float, float] | None:
-    """The 95 % interval of `second.mean - first.mean` by Welch's t, for means over independent seeds of unequal spread;
-    None where either has a single seed."""
-    if first.sd is None or second.sd is None:
-        return None
-    difference = second.mean - first.mean
-    parts = [summary.sd**2 / summary.n for summary in (first, second) if summary.sd is not None]
-    if sum(parts) == 0:
-        return difference, difference
-    freedom = sum(parts) ** 2 / sum(part**2 / (each.n - 1) for part, each in zip(parts, (first, second), strict=True))
-    half = student_quantile(freedom) * math.sqrt(sum(parts))
-    return difference - half, difference + half
