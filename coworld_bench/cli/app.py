@@ -11,7 +11,23 @@ from typing import Annotated
 import typer
 
 import coworld_bench
-from coworld_bench.cli import anchors, bench, check, claims, collect, data, doctor, evaluate, listing, report, run, train
+from coworld_bench.cli import (
+    anchors,
+    bench,
+    check,
+    claims,
+    collect,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    explain,
+    listing,
+    report,
+    run,
+    store,
+    train,
+)
 from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, USAGE, UserError, about_fault, about_file
 
 VERBS: dict[str, Callable[..., int | None]] = {
@@ -19,6 +35,8 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "run": run.run,
     "report": report.report,
     "claims": claims.claims,
+    "explain": explain.explain,
+    "compare": compare.compare,
     "list": listing.list_,
     "doctor": doctor.doctor,
     "train": train.train,
@@ -41,6 +59,7 @@ app = typer.Typer(
 for name, verb in VERBS.items():
     app.command(name)(verb)
 app.add_typer(data.app, name="data", help="List, show, check, convert, cut and ship datasets.")
+app.add_typer(store.app, name="store", help="Unite and check stores of results.")
 
 
 def show_version(asked: bool) -> None:
@@ -93,9 +112,10 @@ def fail(sentence: str, code: int, debug: bool) -> int:
 
 def with_near_verb(message: str, given: list[str]) -> str:
     """The message, with the nearest verb where the verb does not exist."""
-    words, verbs = [word for word in given if not word.startswith("-")], [*VERBS, "data"]
-    if words[:1] == ["data"]:
-        words, verbs = words[1:], list(data.VERBS)
+    groups = {"data": data.VERBS, "store": store.VERBS}
+    words, verbs = [word for word in given if not word.startswith("-")], [*VERBS, *groups]
+    if words and words[0] in groups:
+        words, verbs = words[1:], list(groups[words[0]])
     close = get_close_matches(words[0], verbs, n=1) if words and words[0] not in verbs else []
     text = message.strip().rstrip(".")
     return f"{text}; did you mean {close[0]}?" if close and "did you mean" not in text.lower() else text

@@ -114,15 +114,21 @@ def averages(rows: pd.DataFrame) -> list[Average]:
 def published_cell(
     rows: pd.DataFrame, method: str, cell: Cell, metric: str = "episode_return"
 ) -> tuple[float, float] | None:
-    """Mean and std that the paper prints for a method on a cell; a source that is no task (several, videos of people) fits
-    every cell. Columns of the same tasks are told apart by their label, which the rows' notes say first."""
+    """Mean and std that the paper prints for a method on a cell."""
+    found = printed_for(rows, method, cell, metric)
+    return (float(found["mean"].iloc[0]), float(found["std"].iloc[0])) if len(found) else None
+
+
+def printed_for(rows: pd.DataFrame, method: str, cell: Cell, metric: str = "episode_return") -> pd.DataFrame:
+    """What the paper prints for a method on a cell, with its notes; a source that is no task (several, videos of people)
+    fits every cell. Columns of the same tasks are told apart by their label, which the rows' notes say first."""
     fits = (rows["source"] == cell.source) | ~rows["source"].str.contains("/", na=True)
     fits &= (rows["method"] == method) & (rows["target"] == cell.target)
     found = rows[fits & (rows["metric"] == metric) & rows["mean"].notna()]
     if len(found) > 1 and cell.label:
         settings = found["note"].fillna("").str.split(" in ").str[0]
         found = found[settings.str.endswith(" " + cell.label.replace(" ", ""))]
-    return (float(found["mean"].iloc[0]), float(found["std"].iloc[0])) if len(found) else None
+    return found
 
 
 def published_table(plan: Plan) -> Table | None:

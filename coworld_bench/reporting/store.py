@@ -73,7 +73,9 @@ def with_plain_text(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    return [path for parent in (folder, folder / "runs") for path in sorted(parent.glob("*/")) if path.is_dir()]
+    """The folders that may hold a run; hidden ones are being written, or were when their writer was killed."""
+    found = [path for parent in (folder, folder / "runs") for path in sorted(parent.glob("*/")) if path.is_dir()]
+    return [path for path in found if not path.name.startswith(".")]
 
 
 def read_run(folder: Path) -> tuple[str, dict[str, Any]] | None:
