@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from coworld_bench.errors import UsageError
 from coworld_bench.paths import shipped
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.reporting.layout import Table, number
+from coworld_bench.reporting.store import with_plain_text
 from coworld_bench.tasks import find_task
 
 FIGURES = "figures.csv"  # what is known of the paper's figures, all in one file
@@ -67,9 +69,11 @@ class Average:
         return abs(self.printed - self.recomputed) >= 1
 
 
+@cache
 def read_published(name: str) -> pd.DataFrame:
-    """A file of `reports/published` as it is."""
-    return pd.read_csv(shipped("reports") / "published" / name, dtype={"source": str, "note": str}, keep_default_na=True)
+    """A file of `reports/published` as it is; not to be changed."""
+    rows = pd.read_csv(shipped("reports") / "published" / name, dtype={"source": str, "note": str}, keep_default_na=True)
+    return with_plain_text(rows)
 
 
 def published_rows(plan: Plan) -> pd.DataFrame | None:
@@ -122,9 +126,10 @@ def published_cell(
 def printed_for(rows: pd.DataFrame, method: str, cell: Cell, metric: str = "episode_return") -> pd.DataFrame:
     """What the paper prints for a method on a cell, with its notes; a source that is no task (several, videos of people)
     fits every cell. Columns of the same tasks are told apart by their label, which the rows' notes say first."""
-    fits = (rows["source"] == cell.source) | ~rows["source"].str.contains("/", na=True)
-    fits &= (rows["method"] == method) & (rows["target"] == cell.target)
-    found = rows[fits & (rows["metric"] == metric) & rows["mean"].notna()]
+    fits = (rows["method"] == method) & (rows["target"] == cell.target) & (rows["metric"] == metric) & rows["mean"].notna()
+    found = rows[fits]
+    if len(found):
+        found = found[(found["source"] == cell.source) | ~found["source"].str.contains("/", na=True)]
     if len(found) > 1 and cell.label:
         settings = found["note"].fillna("").str.split(" in ").str[0]
         found = found[settings.str.endswith(" " + cell.label.replace(" ", ""))]
