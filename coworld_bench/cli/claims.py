@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from coworld_bench.cli.common import Json, Runs, show
+from coworld_bench.cli.common import Json, Runs, results, show
 from coworld_bench.errors import OK, SOME_FAILED
 
 
@@ -25,7 +25,7 @@ def claims(
     from coworld_bench.reporting.claims import judge_stored, rendered
     from coworld_bench.reporting.claims.page import document
 
-    preset, judged = judge_stored(file, plan, preset, runs)
+    preset, judged = judge_stored(file, plan, preset, results(runs))
     show(rendered(judged, preset, format, brief).rstrip("\n"), document(judged, preset), json)
     contradicted = any(found.measured.verdict == "contradicted" for found in judged)
     return SOME_FAILED if strict and contradicted else OK

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from coworld_bench.errors import UsageError
+from coworld_bench.paths import runs_home, shipped
 
 Preset = Annotated[str, typer.Option(help="quick (two CPU cores), paper (one GPU a run), smoke (seconds, tests only).")]
 Quality = Annotated[str, typer.Option(help="medium-replay or medium-expert.")]
@@ -35,6 +37,16 @@ Weights = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Do finished work again.")]
+
+
+def results(runs: Path | None) -> Path | None:
+    """The store that a verb reads: as given; where none is and the usual one is not there, the results that are measured and
+    kept in this project's checkout."""
+    usual, measured = runs_home(runs), shipped("reports") / "measured" / "quick"
+    if runs is not None or os.environ.get("COWORLD_BENCH_RUNS") or usual.is_dir() or not measured.is_dir():
+        return runs
+    typer.echo(f"there is no folder {usual} of results; reading this checkout's measured ones, {measured}", err=True)
+    return measured
 
 
 def show(text: str, document: Any, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coworld_bench.cli.common import Json, Options, Runs, show
+from coworld_bench.cli.common import Json, Options, Runs, results, show
 from coworld_bench.config import parse_options
 
 
@@ -21,5 +21,5 @@ def explain(
     from coworld_bench.reporting.explained import explanation_text
     from coworld_bench.reporting.explaining import explain as explain_cell
 
-    found = explain_cell(cell, runs, preset, parse_options(option or []) or None)
+    found = explain_cell(cell, results(runs), preset, parse_options(option or []) or None)
     show(explanation_text(found), found, json)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from coworld_bench.cli.common import Json, Options, Runs, names, show
+from coworld_bench.cli.common import Json, Options, Runs, names, results, show
 from coworld_bench.config import parse_options
 
 
@@ -27,7 +27,9 @@ def report(
     runs: Runs = None,
     data: Annotated[Path | None, typer.Option(help="As `run` has it; a report reads no datasets.")] = None,
     device: Annotated[str, typer.Option(help="As `run` has it; a report computes nothing.")] = "auto",
-    out: Annotated[Path | None, typer.Option(help="[default: the folder `report` of the results]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="[default: the folder `report` of the results, or here for measured ones]")
+    ] = None,
     format: Annotated[str, typer.Option(help="Some of md,csv,html,latex,json.")] = "md,csv,html",
     json: Json = False,
     option: Options = None,
@@ -38,8 +40,10 @@ def report(
     options = parse_options(option or []) or None
     wanted = {"heatmap": heatmap, "curves": curves, "profiles": profiles}
     figures = [name for name, asked in wanted.items() if asked]
+    store = results(runs)
+    out = Path("report") if out is None and store != runs else out
     files = write_report(
-        plans or [], runs, out, preset, figures, names(format) or [], options, names(highlight) or [], pages,
+        plans or [], store, out, preset, figures, names(format) or [], options, names(highlight) or [], pages,
         everything,
     )  # fmt: skip
     show("\n".join(map(str, files)), {"schema": 1, "files": [str(path) for path in files]}, json)

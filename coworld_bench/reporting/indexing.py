@@ -18,15 +18,17 @@ LEAD = (
 )
 
 
-def write_index(made: Sequence[tuple[Selection, str]], claims: Sequence[str], folder: Path) -> list[Path]:
-    """`index.html` and `index.md`; `made` are selections and the names of their pages, `claims` the presets under which the
-    paper's claims were judged."""
+def write_index(
+    made: Sequence[tuple[Selection, str]], claims: Sequence[str], folder: Path, formats: Sequence[str]
+) -> list[Path]:
+    """`index.html` and `index.md`, those of them that are among `formats`; `made` are selections and the names of their pages,
+    `claims` the presets under which the paper's claims were judged."""
     entries = [entry(selection, folder, name) for selection, name in made] + [claims_entry(preset) for preset in claims]
     index = Index("The paper's tables and figures", LEAD, tuple(entries))
-    paths = [folder / "index.html", folder / "index.md"]
-    for path, text in zip(paths, (index_html(index), index_markdown(index)), strict=True):
-        write_text(path, text)
-    return paths
+    texts = {kind: text for kind, text in (("html", index_html), ("md", index_markdown)) if kind in formats}
+    for kind, text in texts.items():
+        write_text(folder / f"index.{kind}", text(index))
+    return [folder / f"index.{kind}" for kind in texts]
 
 
 def entry(selection: Selection, folder: Path, name: str) -> Entry:

@@ -84,7 +84,7 @@ def write_report(
     presets = list(dict.fromkeys(selection.preset for selection in selections)) if everything else []
     paths = write_all(selections, presets, folder, asked)
     if everything:
-        paths += write_index([(selection, stem_of(selection)) for selection in selections], presets, folder)
+        paths += write_index([(selection, stem_of(selection)) for selection in selections], presets, folder, asked.formats)
     return paths + (fill_pages(selections, found) if found else [])
 
 
