@@ -34,7 +34,8 @@ from coworld_bench.reporting.tables.side_by_side import side_by_side, with_publi
 from coworld_bench.reporting.tables.times import times_table
 from coworld_bench.reporting.words import caveats
 
-INTERNAL = "chosen", "error", "options", "settings", "source_options", "variant"  # columns that only select
+# columns that only select, or that hold more than a number
+INTERNAL = "chosen", "distances", "error", "folder", "options", "settings", "source_options", "variant"
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,10 @@ def write_one(selection: Selection, folder: Path, asked: Asked) -> list[Path]:
     stem, kinds = folder.name, asked.formats
     figures = draw_figures(selection, folder, stem, asked)
     paths = [path for figure in figures for path in figure.files]
-    page = compose(selection, [figure.picture for figure in figures])
+    shown: list[Part] = []
+    for figure in figures:
+        shown += [figure.picture, *figure.tables]
+    page = compose(selection, shown)
     if "md" in kinds:
         paths.append(write(folder / f"{stem}.md", markdown(page)))
     if "html" in kinds:
@@ -184,9 +188,9 @@ def file_name(method: str) -> str:
     return method.replace(":", "-").replace("/", "-")
 
 
-def compose(selection: Selection, pictures: list[Part]) -> Page:
-    """The page of one plan under one preset, in the order it is read."""
-    parts: list[Part | None] = [openable(measured_table(selection), selection), caveats(selection), *pictures]
+def compose(selection: Selection, figures: list[Part]) -> Page:
+    """The page of one plan under one preset, in the order it is read; `figures` with the tables that belong to them."""
+    parts: list[Part | None] = [openable(measured_table(selection), selection), caveats(selection), *figures]
     parts += [aggregates_table(selection), improvement_table(selection)]
     parts += [side_by_side(selection), published_table(selection.plan)]
     parts += [seeds_table(selection), choices_table(selection), times_table(selection)]
