@@ -10,7 +10,7 @@ from coworld_bench.bench.claims import claimed
 from coworld_bench.errors import UsageError, unknown
 from coworld_bench.files import read_json
 from coworld_bench.paths import data_home, runs_home
-from coworld_bench.reevaluation import evaluate_run
+from coworld_bench.reevaluation import evaluate_run, store_rollout
 from coworld_bench.run_spec import RunSpec
 from coworld_bench.sources import pretrain_source
 from coworld_bench.training import train as train_run
@@ -85,6 +85,21 @@ def evaluate(
     folder = find_run(run, runs_home(runs))
     home = data_home(data)
     return evaluate_run(folder, episodes=episodes, method=method, data=home, device=device, workers=workers, files=files)
+
+
+def rollout(
+    run: Path | str,
+    *,
+    method: str | None = None,
+    runs: Path | str | None = None,
+    data: Path | str | None = None,
+    device: str = "auto",
+    files: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Store pictures of one episode of a finished run's final policy beside its result, as a run of today does itself; what
+    `rollout.json` then holds. `run`, `method` and `files` as in `evaluate`."""
+    folder = find_run(run, runs_home(runs))
+    return store_rollout(folder, method=method, data=data_home(data), device=device, files=files)
 
 
 def find_run(run: Path | str, store: Path) -> Path:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,15 @@ PROTOCOL = 1  # raised when the meaning of a score changes (not of a diagnostic)
 Record = dict[str, Any]
 Act = Callable[[Observation], np.ndarray]
 Play = tuple[Act, int]  # what acts, and the reset seed of its episode
+
+
+class Visit(NamedTuple):
+    """An episode that was looked at: its record, some of its pictures, uint8 [N, H, W, 3], and at which env step each was
+    seen, int [N]; at env step 0 nothing was done yet."""
+
+    record: Record
+    env_steps: np.ndarray
+    pictures: np.ndarray
 
 
 class Evaluator:
@@ -68,17 +77,17 @@ class Evaluator:
             for (values, arrival), (record, rewards) in zip(claims, played, strict=True)
         ]
 
-    def pictures(self, policy: Policy, seed: int, count: int) -> np.ndarray:
-        """Pictures of an episode of the policy, evenly spaced, `count` or as many as it has: uint8 [N, H, W, 3]."""
+    def visit(self, policy: Policy, seed: int, count: int) -> Visit:
+        """An episode of the policy with pictures that are evenly spaced, `count` or as many as there are decisions."""
         met, act = [], acting(policy, seed, [])
 
         def watch(observation: Observation) -> np.ndarray:
             met.append(observation["image"].copy())
             return act(observation)
 
-        play_all(self.env if self.pool is None else self.pool, [(watch, seed)])
-        rows = np.linspace(0, len(met) - 1, min(count, len(met))).astype(int)
-        return np.stack([met[row] for row in rows])
+        ((record, _),) = play_all(self.env if self.pool is None else self.pool, [(watch, seed)])
+        env_steps = evenly(len(met), count)
+        return Visit(record, env_steps, np.stack([met[step] for step in env_steps]))
 
     def _overestimation(self, values: list[float | None], rewards: list[float], arrival: bool = True) -> Record:
         """Predicted against realised value, in scaled reward units: at row 0, and the mean over the rows whose
@@ -191,6 +200,11 @@ class Playing:
     def record(self) -> Record:
         total = float(np.sum(self.rewards))
         return {"seed": self.seed, "return": total, "length": len(self.rewards), "success": self.success}
+
+
+def evenly(length: int, count: int) -> np.ndarray:
+    """The first and the last of `length` places and those evenly between, `count` or as many as there are: int [N]."""
+    return np.linspace(0, length - 1, min(count, length)).astype(int)
 
 
 def discounted(rewards: np.ndarray, discount: float) -> np.ndarray:

@@ -43,6 +43,8 @@ FIGURES = {  # what a report can draw, in the order of its pages; each is a file
     "profiles": "fraction of runs above each normalised score, and the IQM of every method",
     "values": "value predicted minus realised",
     "sweeps": "return against a setting that the plan's arms change",
+    "rollouts": "pictures of an episode of the final policy",
+    "latents": "where encoders put pictures of data, policy and source",
 }
 Options = tuple[tuple[str, str], ...]  # sorted, so that cells can be compared
 

@@ -1,8 +1,10 @@
-"""A finished run's final policy, played again: more episodes, the same environment, seeds of their own."""
+"""A finished run's final policy, played again in the same environment: more episodes with seeds of their own, or the one
+that is looked at."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ from coworld_bench.config import FILE
 from coworld_bench.devices import choose_device
 from coworld_bench.dreamer import AgentSpec
 from coworld_bench.errors import DatasetError, UsageError
-from coworld_bench.evaluation import evaluator, mean_return
-from coworld_bench.files import read_json
-from coworld_bench.run_spec import ResolvedRun, RunSpec
+from coworld_bench.evaluation import Evaluator, evaluator, mean_return
+from coworld_bench.files import read_json, write_json
+from coworld_bench.methods import Learner
+from coworld_bench.rollouts import write_rollout
+from coworld_bench.run_spec import SCHEMA, ResolvedRun, RunSpec
 from coworld_bench.training import Run
 
 
@@ -31,23 +35,52 @@ def evaluate_run(
     `method` is the file of a user's own method, `files` are the options that name other files of the run; `workers`
     processes play at the same time. Raises UsageError where the run cannot be rebuilt as it was, and DatasetError where
     its dataset has other episodes now."""
-    stored = read_json(folder / "config.json")
-    resolved = rebuild(stored, folder, method, data, files or {})
-    config, index = resolved.planned.config, first_free_index(folder, episodes)
-    learner = Run(resolved, folder, data, choose_device(device), None).make_learner()
-    scale = AgentSpec.of(resolved.dataset.domain, config).reward_scale
-    with evaluator(resolved.planned.env, scale, config.behaviour.discount, min(workers, episodes)) as judge:
-        records = judge.checkpoint(learner.policy, stored["seed"], index, episodes)
+    index = first_free_index(folder, episodes)
+    with reopened(folder, method, data, device, min(workers, episodes), files or {}) as (run, learner, judge):
+        records = judge.checkpoint(learner.policy, run.planned.spec.seed, index, episodes)
     wins = [record["success"] for record in records]
     return {
-        "schema": 1,
-        "run": stored["run"],
-        "protocol": stored["protocol"],
+        "schema": SCHEMA,
+        "run": run.resolved.id,
+        "protocol": run.resolved.identity["protocol"],
         "updates": learner.updates,
         "episodes": records,
         "mean": mean_return(records),
         "success": None if None in wins else sum(wins) / len(wins),
     }
+
+
+def store_rollout(
+    folder: Path,
+    *,
+    method: str | None = None,
+    data: Path | None = None,
+    device: str = "auto",
+    files: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """What a run of today stores of the episode that it plays to be looked at, of a run in `folder` that is older:
+    rollout.png and rollout.json, and domains.json where its result does not tell of domains. The result stays as it is.
+
+    Returns what rollout.json holds. Raises as `evaluate_run` does."""
+    with reopened(folder, method, data, device, 0, files or {}) as (run, learner, judge):
+        visit = run.visit(learner, judge)
+        told = write_rollout(folder, run.resolved.id, learner.updates, visit)
+        if "domains" not in read_json(folder / "result.json") and (domains := run.domains(learner, visit)):
+            write_json(folder / "domains.json", {"schema": SCHEMA, "run": run.resolved.id} | domains)
+    return told
+
+
+@contextmanager
+def reopened(
+    folder: Path, method: str | None, data: Path | None, device: str, workers: int, files: Mapping[str, str]
+) -> Iterator[tuple[Run, Learner, Evaluator]]:
+    """A finished run with its learner as it was at the last checkpoint, and an evaluator in its environment."""
+    resolved = rebuild(read_json(folder / "config.json"), folder, method, data, files)
+    config, run = resolved.planned.config, Run(resolved, folder, data, choose_device(device), None)
+    learner = run.make_learner()
+    scale = AgentSpec.of(resolved.dataset.domain, config).reward_scale
+    with evaluator(resolved.planned.env, scale, config.behaviour.discount, workers) as judge:
+        yield run, learner, judge
 
 
 def rebuild(

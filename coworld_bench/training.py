@@ -18,11 +18,12 @@ from coworld_bench.devices import choose_device, describe_device
 from coworld_bench.domains import PICTURES, Embed, data_pictures, describe, source_pictures
 from coworld_bench.dreamer import AgentSpec, Metrics, read_metrics
 from coworld_bench.errors import DatasetError, UserError
-from coworld_bench.evaluation import Evaluator, evaluator, mean_return, score
+from coworld_bench.evaluation import Evaluator, Visit, evaluator, mean_return, score
 from coworld_bench.files import append_line, clear_folder, read_json, read_lines, write_json, write_text
 from coworld_bench.methods import Job, Learner
 from coworld_bench.paths import runs_home
 from coworld_bench.provenance import git_state, machine, packages
+from coworld_bench.rollouts import write_rollout
 from coworld_bench.run_spec import ResolvedRun, RunSpec
 from coworld_bench.seeding import episode_seed
 from coworld_bench.tasks import Domain
@@ -101,7 +102,9 @@ class Run:
         workers = min(self.workers, self.config.evaluation.episodes)
         with evaluator(self.planned.env, scale, behaviour.discount, workers) as judge:
             self._train(learner, judge)
-            result = self._result(learner) | self._domains(learner, judge)
+            result, visit = self._result(learner), self.visit(learner, judge)
+        write_rollout(self.folder, self.resolved.id, learner.updates, visit)
+        result |= self.domains(learner, visit)
         write_json(self.folder / "result.json", result)
         return result
 
@@ -190,7 +193,11 @@ class Run:
             "commit": git_state(),
         }
 
-    def _domains(self, learner: Learner, judge: Evaluator) -> dict[str, Any]:
+    def visit(self, learner: Learner, judge: Evaluator) -> Visit:
+        """An episode of its own, which no score counts."""
+        return judge.visit(learner.policy, episode_seed("visit", self.planned.spec.seed, 0), PICTURES)
+
+    def domains(self, learner: Learner, visit: Visit) -> dict[str, Any]:
         """Where the policy's encoder, if it has one, puts pictures of its dataset, of an episode and of the source."""
         embed: Embed | None = getattr(learner.policy, "embed", None)
         if embed is None:
@@ -198,7 +205,7 @@ class Run:
         seed, job = self.planned.spec.seed, self.job
         pictures = {
             "data": data_pictures(job.data, seed),
-            "policy": judge.pictures(learner.policy, episode_seed("visit", seed, 0), PICTURES),
+            "policy": visit.pictures,
             "source": source_pictures(job.sources, seed),
         }
         groups = {name: embed(images) for name, images in pictures.items() if images is not None}

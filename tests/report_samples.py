@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from coworld_bench.config import resolve
 from coworld_bench.files import write_json
@@ -69,6 +73,27 @@ def put(runs: Path, content: dict[str, Any], kind: str = "result", folder: str |
     path = runs / (folder or content["run"]) / f"{kind}.json"
     write_json(path, content)
     return path
+
+
+def put_rollout(folder: Path, total: float, success: bool | None, colours: list[tuple[int, int, int]]) -> None:
+    """The strip of an episode, a plain picture for each colour, ten env steps apart."""
+    strip = np.concatenate([np.full((64, 64, 3), colour, np.uint8) for colour in colours], axis=1)
+    Image.fromarray(strip).save(folder / "rollout.png")
+    digest = sha256((folder / "rollout.png").read_bytes()).hexdigest()
+    told = {"schema": 1, "run": folder.name, "updates": 1500, "seed": 800000000, "return": total, "length": 71}
+    told |= {"success": success, "env_steps": [10 * place for place in range(len(colours))]}
+    write_json(folder / "rollout.json", told | {"file": "rollout.png", "sha256": digest})
+
+
+def domains(shift: float, nearest: float, *groups: str) -> dict[str, Any]:
+    """Three points a group; every two groups at the same distances."""
+    points = {group: [[place, 0.0], [place, 1.0], [place + 1.0, 0.5]] for place, group in enumerate(groups)}
+    pairs = [[a, b] for place, a in enumerate(groups) for b in groups[place + 1 :]]
+    return {
+        "pictures": dict.fromkeys(groups, 3),
+        "distances": [{"between": pair, "mmd": shift, "nearest": nearest} for pair in pairs],
+        "map": points,
+    }
 
 
 def put_failed(runs: Path, method: str, target: str, seed: int, source: str = "", preset: str = "quick") -> None:

@@ -58,6 +58,8 @@ WRONG = [
     ("run quickstart --weights nowhere.pt", USAGE, "of method r3m, which takes no part"),
     ("train offline_dv2 --target toy/point --preset smoke", DATASET, "coworld-bench collect toy/point"),
     ("evaluate coworld--nothing", USAGE, "no finished run 'coworld--nothing'"),
+    ("evaluate coworld--nothing --rollout", USAGE, "no finished run 'coworld--nothing'"),
+    ("evaluate any --rollout --episodes 3", USAGE, "leave --episodes 3 away"),
     ("anchors toy/pint", USAGE, "did you mean toy/point"),
     ("run quickstart --nonsense", USAGE, "--nonsense"),
     ("train offline_dv2 --target toy/point --workers -1", USAGE, "'--workers'"),

@@ -83,4 +83,6 @@ def check_evaluation(capsys: pytest.CaptureFixture[str], results: dict[Path, dic
         used = {record["seed"] for evaluation in result["evaluations"] for record in evaluation["episodes"]}
         assert len(found["episodes"]) == 2 and not used & {record["seed"] for record in found["episodes"]}
         assert found["updates"] == result["budget"]["world_model_updates"]
+        stored = json.loads((folder / "rollout.json").read_text())
+        assert outputs(capsys, "evaluate", folder, "--rollout") == stored and stored["seed"] not in used
         assert json.loads((folder / "result.json").read_text()) == result

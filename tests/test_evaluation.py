@@ -13,9 +13,9 @@ import torch
 from coworld_bench.anchors import measure_anchors
 from coworld_bench.config import resolve
 from coworld_bench.dreamer import AgentSpec, DreamerAgent
-from coworld_bench.envs import domain_of
+from coworld_bench.envs import domain_of, make_env
 from coworld_bench.envs.pool import EnvProcessError
-from coworld_bench.evaluation import Evaluator, discounted, evaluator, score
+from coworld_bench.evaluation import Evaluator, discounted, evaluator, evenly, score
 from coworld_bench.files import read_json
 from coworld_bench.tasks import EnvSpec
 
@@ -117,6 +117,25 @@ def test_episodes_played_at_the_same_time_are_the_same_to_the_last_bit(task: str
         assert together.checkpoint(agent, 3, 2, 1) == alone.checkpoint(agent, 3, 2, 1)
         assert together.pool_cpu_s > 0 and alone.pool_cpu_s == 0
     assert len({record["return"] for record in one_by_one}) == 3 and "value_predicted" in one_by_one[0]
+
+
+@pytest.mark.parametrize(("length", "count", "places"), [(10, 4, [0, 3, 6, 9]), (3, 8, [0, 1, 2]), (50, 1, [0])])
+def test_places_are_even_and_keep_both_ends(length: int, count: int, places: list[int]) -> None:
+    assert evenly(length, count).tolist() == places
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_visit_is_an_episode_with_pictures_of_when_they_were_seen(workers: int) -> None:
+    """The record is that of the same episode played for a score; every picture is the one before that decision."""
+    with make_env(EnvSpec("toy/point")) as env:
+        seen = [env.reset(seed=5)[0]["image"]]
+        seen += [env.step(np.full(2, 0.5, np.float32))[0]["image"] for _ in range(50)]
+    with evaluator(EnvSpec("toy/point"), workers=workers) as judge:
+        record, env_steps, pictures = judge.visit(Constant(), 5, 8)
+        episode = judge.episode(Constant(), 5)
+    assert record == {key: episode[key] for key in ("seed", "return", "length", "success")}
+    assert env_steps.tolist() == [0, 7, 14, 21, 28, 35, 42, 49]
+    assert np.array_equal(pictures, np.stack([seen[step] for step in env_steps]))
 
 
 def test_anchors_are_the_same_from_several_processes(tmp_path: Path) -> None:

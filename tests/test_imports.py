@@ -23,7 +23,7 @@ LAYERS = {
     "reporting": ["reporting"],
     "harness": [
         "anchors", "api", "bench", "benchmarks", "checking", "collecting", "domains", "evaluation", "health",
-        "reevaluation", "run_spec", "sources", "training",
+        "reevaluation", "rollouts", "run_spec", "sources", "training",
     ],
     "cli": ["cli"],
 }  # fmt: skip

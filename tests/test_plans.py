@@ -19,13 +19,15 @@ from coworld_bench.plans import list_plans, load_plan
 # rows x cells x 3 seeds, less what cells share: methods without a source, and those with many, differ by target alone
 RUNS = {
     "figure3": 3 * (30 + 6 + 6), "figure4": 3 * 4 * 4, "figure5a": 3 * 5, "figure5b": 3 * 5 * 6, "figure6": 3 * 14,
-    "figure10": 3 * 8, "table2": 3 * 10 * 6, "table3": 3 * 8 * 6, "table4": 3 * 2 * 2, "table5": 3 * 2 * 2,
-    "table6": 3 * 2 * 2, "table9": 3 * 5 * 6, "table10": 3 * 2 * 6, "table11": 3 * 3 * 3, "table12": 3 * 9,
-    "table13": 3 * 10, "quickstart": 3 * 3,
+    "figure8": 3 * 3 * 6, "figure9": 3 * 3 * 10, "figure10": 3 * 8, "figure11": 3 * 3 * 2,
+    "table2": 3 * 10 * 6, "table3": 3 * 8 * 6, "table4": 3 * 2 * 2, "table5": 3 * 2 * 2, "table6": 3 * 2 * 2,
+    "table9": 3 * 5 * 6, "table10": 3 * 2 * 6, "table11": 3 * 3 * 3, "table12": 3 * 9, "table13": 3 * 10,
+    "quickstart": 3 * 3,
 }  # fmt: skip
 SMOKE = {  # what of each plan runs to the end here, as far as possible the same, and how many of its cells that is
     "figure3": (["button_press_topdown"], 5), "figure4": (["push_green"], 1), "figure5a": (["push_green"], 1),
-    "figure5b": (["button_press_topdown"], 1), "figure6": (["button_press"], 1), "figure10": (["button_press"], 1),
+    "figure5b": (["button_press_topdown"], 1), "figure6": (["button_press"], 1), "figure8": (["button_press_topdown"], 1),
+    "figure9": (["push_green"], 1), "figure10": (["button_press"], 1), "figure11": (["button_press"], 1),
     "table2": (["button_press_topdown"], 1), "table3": (["walker_downhill"], 1), "table4": (["push_green"], 1),
     "table5": (["push_green"], 1), "table6": (["push_green"], 1), "table9": (["walker_downhill"], 1),
     "table10": (["walker_walk", "push_green"], 2), "table11": (["button_press_topdown"], 1),

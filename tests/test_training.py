@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from own_methods import write
+from PIL import Image
 
-from coworld_bench.api import evaluate
+from coworld_bench.api import evaluate, rollout
 from coworld_bench.checkpoints import load_state
 from coworld_bench.collecting import collect, plan_collection
 from coworld_bench.data.dataset import open_dataset
+from coworld_bench.envs import make_env
 from coworld_bench.errors import DatasetError, UsageError
-from coworld_bench.files import read_json, read_lines
+from coworld_bench.evaluation import Evaluator
+from coworld_bench.files import read_json, read_lines, write_json
 from coworld_bench.run_spec import ResolvedRun, RunSpec
 from coworld_bench.sources import pretrain_source
 from coworld_bench.training import train
@@ -111,6 +117,52 @@ def test_a_result_tells_where_the_encoder_puts_domains(method: str, groups: set[
     assert told["pictures"]["data"] == 64 and told["pictures"]["policy"] == 50
     packed = train(spec(method, options={"compute.memory": "packed"}), data=data, runs=tmp_path / "two", workers=2)
     assert packed["domains"] == told
+    strips = [path.read_bytes() for path in tmp_path.rglob("rollout.png")]
+    assert len(strips) == 2 and strips[0] == strips[1]
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["with an encoder", "without one"])
+def test_a_run_stores_one_episode_to_be_looked_at(
+    own: bool, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins as its seed says and is played once; `rollout` gives the same files and leaves the result as it is."""
+    played: list[dict[str, Any]] = []
+    visit = Evaluator.visit
+
+    def counted(judge: Evaluator, policy: Any, seed: int, count: int) -> Any:
+        played.append(judge.episode(policy, seed))
+        return visit(judge, policy, seed, count)
+
+    monkeypatch.setattr(Evaluator, "visit", counted)
+    method = str(write(tmp_path)) if own else "offline_dv2"
+    result = train(spec(method), data=data, runs=tmp_path)
+    folder = tmp_path / result["run"]
+    told, picture, stored = (folder / name for name in ("rollout.json", "rollout.png", "result.json"))
+    found, (episode,) = read_json(told), played
+    assert {key: found[key] for key in ("seed", "return", "length", "success")} == {
+        key: episode[key] for key in ("seed", "return", "length", "success")
+    }
+    assert (found["run"], found["updates"], found["seed"]) == (result["run"], 8, 800_000_000)
+    assert found["env_steps"] == [0, 7, 14, 21, 28, 35, 42, 49]
+    assert (found["file"], found["sha256"]) == ("rollout.png", sha256(picture.read_bytes()).hexdigest())
+    pixels = np.asarray(Image.open(picture))
+    with make_env(spec(method).plan().env) as env:
+        assert np.array_equal(pixels[:, :64], env.reset(seed=found["seed"])[0]["image"]) and pixels.shape == (64, 512, 3)
+    before = {path: path.read_bytes() for path in (told, picture, stored)}
+    picture.unlink()
+    told.unlink()
+    assert rollout(folder, method=method if own else None, data=data) == found
+    assert before == {path: path.read_bytes() for path in before} and not (folder / "domains.json").exists()
+
+
+def test_of_an_older_result_domains_are_written_beside_it(data: Path, tmp_path: Path) -> None:
+    """As the run would have recorded them."""
+    result = train(spec("drq_bc"), data=data, runs=tmp_path)
+    folder, domains = tmp_path / result["run"], result.pop("domains")
+    write_json(folder / "result.json", result)
+    rollout(result["run"], runs=tmp_path, data=data)
+    assert read_json(folder / "domains.json") == {"schema": 1, "run": result["run"], "domains": domains}
+    assert read_json(folder / "result.json") == result
 
 
 def test_all_that_determines_a_result_is_in_its_name(data: Path) -> None:

@@ -40,8 +40,8 @@ Force = Annotated[bool, typer.Option("--force", help="Do finished work again.")]
 
 
 def results(runs: Path | None) -> Path | None:
-    """The store that a verb reads: as given; where none is and the usual one is not there, the results that are measured and
-    kept in this project's checkout."""
+    """The store that a verb reads: as given; where none is and the usual one is not there, the measured results that this
+    project's checkout holds."""
     usual, measured = runs_home(runs), shipped("reports") / "measured" / "quick"
     if runs is not None or os.environ.get("COWORLD_BENCH_RUNS") or usual.is_dir() or not measured.is_dir():
         return runs

@@ -37,7 +37,8 @@ from coworld_bench.reporting.tables.times import times_table
 from coworld_bench.reporting.words import caveats
 
 SUFFIXES = {"latex": "tex"}  # of files, where the format's name is none
-INTERNAL = "chosen", "error", "options", "settings", "source_options", "variant"  # columns that only select
+# columns that only select, or that hold more than a number
+INTERNAL = "chosen", "distances", "error", "folder", "options", "settings", "source_options", "variant"
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def write_one(selection: Selection, folder: Path, asked: Asked) -> list[Path]:
     stem, kinds = folder.name, asked.formats
     figures = draw_figures(selection, folder, stem, asked)
     paths = [path for figure in figures for path in figure.files]
-    page = compose(selection, [figure.picture for figure in figures])
+    page = compose(selection, [part for figure in figures for part in (figure.picture, *figure.tables)])
     paths += write_page(replace(page, details=details(selection)) if "html" in kinds else page, folder, kinds)
     if "json" in kinds:
         paths.append(write(folder / f"{stem}.json", document(selection)))
@@ -195,9 +196,9 @@ def file_name(method: str) -> str:
     return method.replace(":", "-").replace("/", "-")
 
 
-def compose(selection: Selection, pictures: list[Part]) -> Page:
-    """The page of one plan under one preset, in the order it is read."""
-    parts: list[Part | None] = [openable(measured_table(selection), selection), caveats(selection), *pictures]
+def compose(selection: Selection, figures: list[Part]) -> Page:
+    """The page of one plan under one preset, in the order it is read; `figures` with the tables that belong to them."""
+    parts: list[Part | None] = [openable(measured_table(selection), selection), caveats(selection), *figures]
     parts += [aggregates_table(selection), improvement_table(selection)]
     parts += [side_by_side(selection), published_table(selection.plan)]
     parts += [seeds_table(selection), choices_table(selection), times_table(selection)]

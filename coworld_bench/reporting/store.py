@@ -1,6 +1,8 @@
 """Reading a store of results into tidy frames: one row per run, one row per checkpoint of a run.
 
 STORE/<run id>/{result,failed,config}.json   or   STORE/runs/<run id>/…
+STORE/<run id>/{rollout.json,rollout.png,domains.json}, where they were written: pictures of an episode, and where an older
+               result's encoder puts domains
 STORE/anchors/<suite>-<task>-<preset>[-<environment>].json
 """
 
@@ -28,7 +30,8 @@ RUN_COLUMNS = [
     "settings", "env", "source_options", "variant", "score", "sd_checkpoints", "checkpoints", "episodes", "rule", "success",
     "dataset", "fingerprint", "dataset_mean", "dataset_sd", "dataset_episodes", "dataset_fired",
     "value_predicted", "value_realised", "value_miss", "source_value", "constraint_active", "alignment_loss",
-    "updates", "device", "commit", "wall_s", "cpu_s", "training_s", "episode_s", "finished_at", "chosen", "error",
+    "updates", "device", "commit", "wall_s", "cpu_s", "training_s", "episode_s", "finished_at", "chosen", "distances",
+    "error", "folder",
 ]  # fmt: skip
 CURVE_COLUMNS = ["run", "updates", "return", "episodes"]
 
@@ -55,7 +58,7 @@ def read_store(runs: Path | str | None = None) -> Store:
         if found is None:
             continue
         state, content = found
-        entries.append(run_row(run_folder.name, state, content))
+        entries.append(run_row(run_folder.name, state, content) | {"folder": str(run_folder.relative_to(folder))})
         if state == FINISHED:
             curves += curve_rows(entries[-1]["run"], content)
     return Store(
@@ -85,8 +88,16 @@ def read_run(folder: Path) -> tuple[str, dict[str, Any]] | None:
             content = read_checked(folder / name, "method", "target", "seed", "preset")
             if state == FINISHED and not math.isfinite(content["score"]["mean"]):
                 return FAILED, content | {"error": "its score is not a number"}
-            return state, content
+            return state, content | (with_domains(folder, content) if state == FINISHED else {})
     return None
+
+
+def with_domains(folder: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Where the run's encoder puts domains: in its result, or written beside an older one; empty where neither tells."""
+    if "domains" in content:
+        return {"domains": content["domains"]}
+    path = folder / "domains.json"
+    return {"domains": read_checked(path, "domains")["domains"]} if path.is_file() else {}
 
 
 def read_anchors(folder: Path) -> Iterator[dict[str, Any]]:
@@ -189,6 +200,7 @@ def finished_columns(result: dict[str, Any]) -> dict[str, Any]:
         **time_columns(result),
         "finished_at": result.get("time", {}).get("finished", ""),
         "chosen": choice_of(result),
+        "distances": result.get("domains", {}).get("distances"),
     }
 
 

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A figure, its files, and the numbers in it where no table of the page has them."""
+    """A figure, its files, the numbers in it where no table of the page has them, and tables that are shown with it."""
 
     picture: Picture
     files: tuple[Path, ...]
     numbers: Table | None = None
+    tables: tuple[Table, ...] = ()
 
 
 def draw(name: str, selection: Selection, folder: Path, stem: str) -> Drawn | None:

@@ -71,11 +71,12 @@ def our_style() -> Iterator[None]:
 
 
 def balanced(text: str, width: int) -> list[str]:
-    """Lines of at most `width` letters, as few as there can be and about equally long."""
-    lines = wrap(text, width)
-    return next(
-        found for narrow in range(len(text) // len(lines), width + 1) if len(found := wrap(text, narrow)) <= len(lines)
-    )
+    """Lines of at most `width` letters, as few as there can be and about equally long; only a word that is longer than
+    `width` is broken."""
+    lines = wrap(text, width, break_on_hyphens=False)
+    narrower = range(len(text) // len(lines), width)
+    found = (wrap(text, narrow, break_long_words=False, break_on_hyphens=False) for narrow in narrower)
+    return next((each for each in found if len(each) <= len(lines) and max(map(len, each)) <= width), lines)
 
 
 def entitle(figure: Figure, title: str) -> None:
