@@ -21,8 +21,8 @@ LEAD = (
 def write_index(
     made: Sequence[tuple[Selection, str]], claims: Sequence[str], folder: Path, formats: Sequence[str]
 ) -> list[Path]:
-    """`index.html` and `index.md`, those of them that are among `formats`; `made` are selections and the names of their pages,
-    `claims` the presets under which the paper's claims were judged."""
+    """`index.html` and `index.md`, those of them that are among `formats`; `made` are selections and the names of their
+    pages, `claims` the presets under which the paper's claims were judged."""
     entries = [entry(selection, folder, name) for selection, name in made] + [claims_entry(preset) for preset in claims]
     index = Index("The paper's tables and figures", LEAD, tuple(entries))
     texts = {kind: text for kind, text in (("html", index_html), ("md", index_markdown)) if kind in formats}

@@ -164,7 +164,10 @@ def write_one(selection: Selection, folder: Path, asked: Asked) -> list[Path]:
     stem, kinds = folder.name, asked.formats
     figures = draw_figures(selection, folder, stem, asked)
     paths = [path for figure in figures for path in figure.files]
-    page = compose(selection, [part for figure in figures for part in (figure.picture, *figure.tables)])
+    shown: list[Part] = []
+    for figure in figures:
+        shown += [figure.picture, *figure.tables]
+    page = compose(selection, shown)
     paths += write_page(replace(page, details=details(selection)) if "html" in kinds else page, folder, kinds)
     if "json" in kinds:
         paths.append(write(folder / f"{stem}.json", document(selection)))
