@@ -240,8 +240,8 @@ def test_an_interval_wider_than_its_panel_ends_in_arrows() -> None:
     rows = [values.Row("A", {0: 0.0, 1: 10.0}), values.Row("B", {0: 5.0, 1: 5.1, 2: 4.9})]
     with our_style():
         figure = values.draw([("cell", rows)], "T")
-    markers = [line.get_marker() for line in figure.axes[0].lines]
-    assert markers.count("<") == markers.count(">") == 1
+    arrows = {line.get_marker(): list(line.get_ydata()) for line in figure.axes[0].lines}
+    assert arrows["<"] == arrows[">"] == [-0.12]  # A's, not B's
 
 
 def test_the_papers_words_on_values_stand_apart(tmp_path: Path) -> None:
@@ -325,6 +325,14 @@ source = "metaworld/button_press"
     (sweep,) = sweeps.sweeps_of(chosen(tmp_path / "runs", load_plan(str(tmp_path / "mine.toml"))))
     assert (sweep.option, sweep.values, sweep.own) == ("actor.rate", [1e-5, 1e-3], None)
     assert draw("sweeps", chosen(tmp_path / "runs"), tmp_path, "pair") is None  # no arms
+
+
+def test_of_crowded_values_those_are_named_that_fit() -> None:
+    """Over an inch from 0 to 10, `1` and `1.5` lie a twentieth of an inch apart."""
+    axes = Figure(figsize=(COLUMN, 2)).add_subplot()
+    axes.set_xlim(0, 10)
+    assert sweeps.that_fit(axes, [1.0, 1.5, 5.0, 9.0], 1.0) == [1.0, 5.0, 9.0]
+    assert sweeps.that_fit(axes, [1.0, 1.5, 5.0, 9.0], 10.0) == [1.0, 1.5, 5.0, 9.0]
 
 
 def sweep_figures(selection: Selection, widths: Sequence[float]) -> list[Figure]:
