@@ -349,6 +349,8 @@ def test_the_papers_figures_are_listed_line_by_line() -> None:
     assert table is not None and table.columns == ("what", "method", "source → target", "number", "note")
     assert table.rows[0] == ("return", "DV2 Finetune", "DC → BP", "2456 ± 661", "reference quoted in the text")
     assert [row[3] for row in table.rows] == ["2456 ± 661", "0.1", "0.7", "1", "3", "—"]
+    whole = published_table(load_plan("figure3"))
+    assert whole is not None and whole.rows[0][2:4] == ("metaworld/* → metaworld/*", "26")
     counts = {}
     for name in ("figure3", "figure4", "figure5a", "figure10"):
         listed = published_table(load_plan(name))
