@@ -240,8 +240,8 @@ def test_an_interval_wider_than_its_panel_ends_in_arrows() -> None:
     rows = [values.Row("A", {0: 0.0, 1: 10.0}), values.Row("B", {0: 5.0, 1: 5.1, 2: 4.9})]
     with our_style():
         figure = values.draw([("cell", rows)], "T")
-    markers = [line.get_marker() for line in figure.axes[0].lines]
-    assert markers.count("<") == markers.count(">") == 1
+    arrows = {line.get_marker(): list(line.get_ydata()) for line in figure.axes[0].lines}
+    assert arrows["<"] == arrows[">"] == [-0.12]  # A's, not B's
 
 
 def test_the_papers_words_on_values_stand_apart(tmp_path: Path) -> None:
@@ -327,6 +327,14 @@ source = "metaworld/button_press"
     assert draw("sweeps", chosen(tmp_path / "runs"), tmp_path, "pair") is None  # no arms
 
 
+def test_of_crowded_values_those_are_named_that_fit() -> None:
+    """Over an inch from 0 to 10, `1` and `1.5` lie a twentieth of an inch apart."""
+    axes = Figure(figsize=(COLUMN, 2)).add_subplot()
+    axes.set_xlim(0, 10)
+    assert sweeps.that_fit(axes, [1.0, 1.5, 5.0, 9.0], 1.0) == [1.0, 5.0, 9.0]
+    assert sweeps.that_fit(axes, [1.0, 1.5, 5.0, 9.0], 10.0) == [1.0, 1.5, 5.0, 9.0]
+
+
 def sweep_figures(selection: Selection, widths: Sequence[float]) -> list[Figure]:
     found, title = sweeps.sweeps_of(selection), f"Return against β2, k, α · {selection.circumstances}"
     with our_style():
@@ -341,6 +349,8 @@ def test_the_papers_figures_are_listed_line_by_line() -> None:
     assert table is not None and table.columns == ("what", "method", "source → target", "number", "note")
     assert table.rows[0] == ("return", "DV2 Finetune", "DC → BP", "2456 ± 661", "reference quoted in the text")
     assert [row[3] for row in table.rows] == ["2456 ± 661", "0.1", "0.7", "1", "3", "—"]
+    whole = published_table(load_plan("figure3"))
+    assert whole is not None and whole.rows[0][2:4] == ("metaworld/* → metaworld/*", "26")
     counts = {}
     for name in ("figure3", "figure4", "figure5a", "figure10"):
         listed = published_table(load_plan(name))

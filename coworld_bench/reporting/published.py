@@ -189,7 +189,7 @@ def pair_of(row: dict[str, str]) -> str:
 def code_of(task: str) -> str:
     """The code of a task; other words as they are."""
     try:
-        return find_task(task).code
+        return task if task.endswith("*") else find_task(task).code
     except UsageError:
         return task
 

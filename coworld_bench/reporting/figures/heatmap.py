@@ -262,7 +262,7 @@ def sheet_of(
     return Sheet(
         title, len(matrices), width, height, least=least - 0.02, most=2, left=0.5 + spare / 2, right=0.13 + spare / 2,
         gap=0.6, foot=0.34, label=0.36, legend=legend_of(matrices),
-        note=note_of(sources, targets, unfit, len(matrices) > 1),
+        note=note_of(sources, targets, unfit, matrices),
     )  # fmt: skip
 
 
@@ -280,7 +280,7 @@ def legend_of(matrices: Mapping[str, Matrix]) -> dict[str, Artist]:
     return {words: Patch(hatch=hatch * 2, linewidth=0, **faces[hatch]) for words, hatch in HATCHES.items() if used[hatch]}
 
 
-def note_of(sources: list[str], targets: list[str], unfit: set[str], published: bool) -> str:
+def note_of(sources: list[str], targets: list[str], unfit: set[str], matrices: Mapping[str, Matrix]) -> str:
     """What the codes and signs mean."""
     tasks = {find_task(name) for name in (*sources, *targets) if name != MULTI}
     codes = " · ".join(f"{task.code} {task.name.replace('_', ' ')}" for task in sorted(tasks, key=lambda task: task.code))
@@ -289,7 +289,9 @@ def note_of(sources: list[str], targets: list[str], unfit: set[str], published: 
         words.append("multi: CoWorld (Multi-Source).")
     if unfit:
         words.append(f"{SHORTCUT_MARK} a constant action gets half of the reference or more: no claim.")
-    if published:
+    if any(square.undecided for matrix in matrices.values() for square in matrix.values()):
+        words.append("Intervals: Welch's t over seeds; fewer than two seeds decide nothing.")
+    if len(matrices) > 1:
         rows = figure_rows()
         count = rows.loc[rows["metric"] == "count_pairs_ratio_gt_1", "mean"].iloc[0]
         words.append(
@@ -341,13 +343,14 @@ def draw_square(panel: Axes, column: float, row: float, square: Square, limit: f
     if square.value is None:
         hatch = None if square.word else NOTHING
         panel.add_patch(Rectangle(corner, 0.96, 0.94, hatch=hatch, linewidth=0, **BLANK))
-        panel.text(column, row, square.word, ha="center", va="center", color=GREY, fontsize=SMALL)
+        if square.word:
+            panel.text(column, row, square.word, ha="center", va="center", color=GREY, fontsize=SMALL)
         return
     colour = colour_of(square.value, limit)
     ink = ON_LIGHT if luminance(colour) > 0.4 else ON_DARK
     hatch = UNDECIDED if square.undecided else None
     panel.add_patch(Rectangle(corner, 0.96, 0.94, facecolor=colour, edgecolor=to_rgba(ink, 0.35), hatch=hatch, linewidth=0))
-    behind = {"boxstyle": "square,pad=0.12", "facecolor": colour, "linewidth": 0}
+    behind = {"boxstyle": "square,pad=0.12", "facecolor": colour, "linewidth": 0} if hatch else None
     lines = [
         (row - 0.13 * bool(square.below), f"{square.value:.2f}", 7.5, "bold"),
         (row + 0.22, square.below, 6.0, "normal"),

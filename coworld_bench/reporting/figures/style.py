@@ -34,6 +34,7 @@ STYLE: Any = {
     "font.size": 8.0,
     "axes.titlesize": 7.5,
     "axes.titlepad": 3.5,
+    "axes.titley": 1.0,  # given, so that matplotlib does not look for it
     "axes.labelsize": 7.0,
     "axes.labelpad": 2.0,
     "axes.edgecolor": GREY,

@@ -3,7 +3,7 @@ paper's figure 5b)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -153,7 +153,10 @@ def draw(panels: Sequence[Panel], title: str, facts: str = "", width: float | No
     figure, places = sheet.open()
     for place, (axes, (name, rows)) in enumerate(zip(places, panels, strict=True)):
         draw_panel(axes, name, rows)
-        axes.set_yticklabels(labels if sheet.in_first_column(place) else [])
+        if sheet.in_first_column(place):
+            axes.set_yticks(range(len(rows)), labels)
+        else:
+            axes.set_yticks([])
     return figure
 
 
@@ -167,18 +170,21 @@ def legend() -> dict[str, Line2D]:
 
 def draw_panel(axes: Axes, name: str, rows: Sequence[Row]) -> None:
     axes.set_title(name, weight="bold" if name == MEAN else "normal")
-    axes.set_yticks(range(len(rows)))
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0, pad=4)
     for place in range(1, len(rows), 2):
         axes.axhspan(place - 0.5, place + 0.5, color=PALE, linewidth=0, zorder=0)
     low, high = limits(rows)
     axes.set_xlim(low, high)
+    draw_rows(axes, {place: row for place, row in enumerate(rows) if row.gaps}, low, high)
+    middle = blended_transform_factory(axes.transAxes, axes.transData)
     for place, row in enumerate(rows):
-        draw_row(axes, place, row, low, high)
-    axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10], symmetric=False))
-    axes.xaxis.set_major_formatter(in_thousands)
-    if not any(row.gaps for row in rows):
+        if not row.gaps:
+            axes.text(0.5, place, row.words, ha="center", va="center_baseline", fontsize=6, color=GREY, transform=middle)
+    if any(row.gaps for row in rows):
+        axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 2.5, 5, 10]))
+        axes.xaxis.set_major_formatter(in_thousands)
+    else:
         axes.set_xticks([])
 
 
@@ -190,19 +196,32 @@ def limits(rows: Sequence[Row]) -> tuple[float, float]:
     return low - room, high + room
 
 
-def draw_row(axes: Axes, place: int, row: Row, low: float, high: float) -> None:
-    """The seeds, and above them their mean with its interval, which an arrow ends where it leaves the panel."""
-    summary = row.summary
-    if summary is None:
-        middle = blended_transform_factory(axes.transAxes, axes.transData)
-        axes.text(0.5, place, row.words, ha="center", va="center_baseline", fontsize=6, color=GREY, transform=middle)
-        return
-    axes.plot([0, 0], [place - 0.5, place + 0.5], color=INK, linewidth=0.8, zorder=1)
-    axes.plot(list(row.gaps.values()), [place + 0.17] * summary.n, "o", color=ORANGE, markersize=2.6, zorder=3)
-    axes.plot(summary.mean, place - 0.12, "D", color=BLUE, markersize=3.4, zorder=4)
-    if summary.low is None or summary.high is None:
-        return
-    axes.plot([max(low, summary.low), min(high, summary.high)], [place - 0.12] * 2, color=BLUE, linewidth=1.2, zorder=2)
-    for beyond, edge, marker in ((summary.low < low, low, "<"), (summary.high > high, high, ">")):
+def draw_rows(axes: Axes, rows: Mapping[int, Row], low: float, high: float) -> None:
+    """The seeds of every row, and above them their mean with its interval, which an arrow ends where it leaves the panel.
+    Few artists of many points: each costs a millisecond."""
+    summaries = {place - 0.12: row.summary for place, row in rows.items() if row.summary}
+    spans = {
+        place: (summary.low, summary.high)
+        for place, summary in summaries.items()
+        if summary.low is not None and summary.high is not None
+    }
+    seeds = [(gap, place + 0.17) for place, row in rows.items() for gap in row.gaps.values()]
+    axes.vlines(
+        [0] * len(rows), [place - 0.5 for place in rows], [place + 0.5 for place in rows], INK, linewidth=0.8, zorder=1
+    )
+    axes.plot(*columns(seeds), "o", color=ORANGE, markersize=2.6, zorder=3)
+    axes.plot(
+        *columns([(summary.mean, place) for place, summary in summaries.items()]), "D", color=BLUE, markersize=3.4, zorder=4
+    )
+    ends = [(max(low, left), min(high, right)) for left, right in spans.values()]
+    axes.hlines(list(spans), *columns(ends), BLUE, linewidth=1.2, zorder=2)
+    for edge, marker, beyond in (
+        (low, "<", [place for place, (left, _) in spans.items() if left < low]),
+        (high, ">", [place for place, (_, right) in spans.items() if right > high]),
+    ):
         if beyond:
-            axes.plot(edge, place - 0.12, marker, color=BLUE, markersize=3, clip_on=False, zorder=4)
+            axes.plot([edge] * len(beyond), beyond, marker, color=BLUE, markersize=3, clip_on=False, zorder=4)
+
+
+def columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [first for first, _ in points], [second for _, second in points]
