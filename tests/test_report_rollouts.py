@@ -137,7 +137,7 @@ def test_without_results_it_is_said_of_every_cell(tmp_path: Path) -> None:
 
 
 def test_nothing_overlaps_or_is_cut_off_of_ten_methods_on_two_cells(tmp_path: Path) -> None:
-    """Names of two lines, returns of five digits, a row without a strip at the end: texts beside the pictures, env steps below
+    """Names of two lines, returns of five digits, a row without a strip at the end: texts beside the pictures, steps below
     the last strip of each cell."""
     names = tuple(f"method{place}" for place in range(10))
     for place, name in enumerate(names):
