@@ -49,7 +49,7 @@ def test_distances_by_hand(tmp_path: Path) -> None:
     """0.1 and 0.3: 0.2 ± √0.02; 90 % and 100 %: 95 ± √50. Of one seed there is no spread; no source, no distance to it."""
     fill(tmp_path)
     table = distances_table(chosen(tmp_path))
-    assert table is not None and table.title == "Domain distance · preset quick · 1 to 2 of 2 planned seeds"
+    assert table is not None and table.title == "Domain distance · preset quick · 1 to 2 seeds (2 planned)"
     assert table.columns[3:5] == ("data – policy, MMD²", "data – policy, nearest") and "policy – source" in table.columns[8]
     assert table.rows == (
         ("Offline DV2", "BP → DC*", "1", "0.00", "50 %", "—", "—", "—", "—"),
@@ -81,7 +81,7 @@ def test_a_report_shows_maps_with_the_table_of_distances(tmp_path: Path) -> None
     report([PLAN], tmp_path / "store", tmp_path / "out", formats=["md", "csv"])
     page = (tmp_path / "out" / "mapped-quick" / "mapped-quick.md").read_text()
     sections = [line for line in page.splitlines() if line.startswith("## ")]
-    place = sections.index("## Latents of pictures, t-SNE · medium-replay · preset quick · 1 to 2 of 2 planned seeds")
+    place = sections.index("## Latents of pictures, t-SNE · medium-replay · preset quick · 1 to 2 seeds (2 planned)")
     assert sections[place + 1].startswith("## Domain distance · ")
     assert "CoWorld on BP → DC* (seed 1, lower median of 2): data and policy: MMD² 0.30, nearest 100 %; data and" in page
     assert "Without a map: DV2 Finetune on BP → DC*: no latents recorded." in page

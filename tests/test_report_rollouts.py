@@ -79,7 +79,7 @@ def test_what_a_report_says_of_rollouts(tmp_path: Path) -> None:
     fill(tmp_path / "store")
     report([PLAN], tmp_path / "store", tmp_path / "out", formats=["md"])
     page = (tmp_path / "out" / "looked-quick" / "looked-quick.md").read_text()
-    assert "## Rollouts, one episode of the final policy · medium-replay · preset quick · 1 to 3 of 3 planned seeds" in page
+    assert "## Rollouts, one episode of the final policy · medium-replay · preset quick · 1 to 3 seeds (3 planned)" in page
     assert (
         "![Pictures of episodes. BP → DC*: Offline DV2 (seed 2, median of 3) return 1002, success; "
         "DV2 Finetune: no rollout stored; CoWorld: failed; BC (seed 0, the only one) return 12.0. "
