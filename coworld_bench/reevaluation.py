@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from coworld_bench.checkpoints import Checkpoints
 from coworld_bench.config import FILE
 from coworld_bench.devices import choose_device
 from coworld_bench.dreamer import AgentSpec
@@ -34,7 +35,13 @@ def evaluate_run(
     stored = read_json(folder / "config.json")
     resolved = rebuild(stored, folder, method, data, files or {})
     config, index = resolved.planned.config, first_free_index(folder, episodes)
-    learner = Run(resolved, folder, data, choose_device(device), None).make_learner()
+    run = Run(resolved, folder, data, choose_device(device), None)
+    state = run.checkpoints.newest()
+    if state is None:
+        raise DatasetError(
+            f"run {stored['run']} has no readable checkpoint in {folder}; `train --force` makes the run anew"
+        )
+    learner = run.make_learner(state)
     scale = AgentSpec.of(resolved.dataset.domain, config).reward_scale
     with evaluator(resolved.planned.env, scale, config.behaviour.discount, min(workers, episodes)) as judge:
         records = judge.checkpoint(learner.policy, stored["seed"], index, episodes)
@@ -54,7 +61,7 @@ def rebuild(
     stored: dict[str, Any], folder: Path, method: str | None, data: Path | None, files: Mapping[str, str]
 ) -> ResolvedRun:
     """The run as it was asked for, resolved again."""
-    if not (folder / "checkpoints" / "last.pt").is_file():
+    if not Checkpoints(folder / "checkpoints"):
         raise UsageError(f"run {stored['run']} has no checkpoint in {folder}; results copied from elsewhere hold none")
     if stored["method_file"] and method is None:
         raise UsageError(f"run {stored['run']} is of a method file of your own; name it with --method FILE.py")
