@@ -4,13 +4,14 @@ Writes progress to stdout, one JSON object a line; whatever else is printed goes
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, STOPPED, UserErro
 from coworld_bench.stopping import Stop, never, stop_on_signals
 
 Observe = Callable[[dict[str, Any]], None]
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 Listening = Callable[[], AbstractContextManager[Stop]]
 
 
@@ -31,6 +33,7 @@ def unheard() -> AbstractContextManager[Stop]:
 def main(document: str) -> int:
     """Do one job; returns an exit code of `errors`."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
+    end_with_parent()
     keep_freed_memory()
     try:
         code, said = perform(json.loads(document), progress_channel(), stop_on_signals)
@@ -39,6 +42,12 @@ def main(document: str) -> int:
     if said:
         print(said, file=sys.stderr)
     return code
+
+
+def end_with_parent() -> None:
+    """Be told to stop, as by SIGTERM, when whoever started this process is gone."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def perform(asked: dict[str, Any], observe: Observe, listening: Listening = unheard) -> tuple[int, str]:
