@@ -13,6 +13,7 @@ from coworld_bench.paths import data_home, runs_home
 from coworld_bench.reevaluation import evaluate_run, store_rollout
 from coworld_bench.run_spec import RunSpec
 from coworld_bench.sources import pretrain_source
+from coworld_bench.stopping import Stop, never
 from coworld_bench.training import train as train_run
 
 Observe = Callable[[dict[str, Any]], None]
@@ -34,6 +35,7 @@ def train(
     force: bool = False,
     workers: int = 0,
     observe: Observe | None = None,
+    stop: Stop = never,
 ) -> dict[str, Any]:
     """One run: its result, as it is stored in `runs`/<run>/result.json; a finished run is read, not done again.
 
@@ -42,7 +44,8 @@ def train(
 
     `method` is a shipped name or the path of a method file; a source agent that is missing is trained first;
     `source_options` are settings of source agents alone, such as env.observation=state for one that sees no pictures.
-    `workers` environment processes play the episodes of an evaluation at the same time; the result is the same. Raises
+    `workers` environment processes play the episodes of an evaluation at the same time; the result is the same. When
+    `stop` says so the work ends at a checkpoint with StoppedAtCheckpoint, and the same call goes on from there. Raises
     UsageError for a name or setting that does not exist, and DatasetError where the target's dataset is missing."""
     sources = (source,) if isinstance(source, str) else tuple(source or ())
     asked, of_source = dict(options or {}), dict(source_options or {})
@@ -54,9 +57,11 @@ def train(
         return read_json(store / resolved.id / "result.json")
     for needed in resolved.planned.source_specs():
         with claimed(home, needed.folder(home).name):
-            pretrain_source(needed, home, device, about_source(observe))
+            pretrain_source(needed, home, device, about_source(observe), stop)
     with claimed(store, resolved.id):
-        return train_run(spec, data=home, runs=store, device=device, force=force, workers=workers, observe=observe)
+        return train_run(
+            spec, data=home, runs=store, device=device, force=force, workers=workers, observe=observe, stop=stop
+        )
 
 
 def about_source(observe: Observe | None) -> Observe | None:

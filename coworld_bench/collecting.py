@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from coworld_bench.checkpoints import load_state, save_state
+from coworld_bench.checkpoints import Checkpoints
 from coworld_bench.config import Config, need_pictures, override, resolve, usual_env
 from coworld_bench.data.build import build
 from coworld_bench.data.dataset import dataset_folder, dataset_id, open_dataset
@@ -27,6 +27,7 @@ from coworld_bench.paths import data_home
 from coworld_bench.provenance import git_state, machine, packages
 from coworld_bench.recipes import Reference, need_reference, recipe
 from coworld_bench.seeding import check_seed
+from coworld_bench.stopping import Stop, StoppedAtCheckpoint, Timer, never
 from coworld_bench.tasks import EnvSpec
 
 Observe = Callable[[dict[str, Any]], None]
@@ -125,13 +126,15 @@ def collect(
     force: bool = False,
     workers: int | None = None,
     observe: Observe | None = None,
+    stop: Stop = never,
 ) -> Collected:
     """Train DreamerV2 on `task` until the quality's share of the reference return is reached; keep all its experience.
 
     A finished dataset is never overwritten and an unfinished collection never dropped without `force`; `resume` goes on
     with the latter. `format` is zarr or one of `data.formats`, which the dataset is exported to. `out` is the dataset's
     folder or the export's (for `minari`: the folder of Minari datasets). `workers` environment processes act together
-    while the agent learns; another number of them (above 1) makes another dataset."""
+    while the agent learns; another number of them (above 1) makes another dataset. When `stop` says so the work ends at a
+    checkpoint, with StoppedAtCheckpoint."""
     if format != OWN_FORMAT and format not in FORMATS:
         raise unknown("format", format, [OWN_FORMAT, *FORMATS])
     spec = plan_collection(task, quality, preset, seed, reference_return, options, workers)
@@ -143,7 +146,7 @@ def collect(
         if format == OWN_FORMAT:
             raise UsageError(f"dataset {spec.id} is finished at {folder}; --force collects it again")
     else:
-        _collect(spec, folder, data_home(data), choose_device(device), resume, force, observe)
+        _collect(spec, folder, data_home(data), choose_device(device), resume, force, observe, stop)
     dataset = open_dataset(folder)
     if format != OWN_FORMAT:
         folder = find_format(format).export(dataset, out)
@@ -152,7 +155,14 @@ def collect(
 
 
 def _collect(
-    spec: CollectSpec, folder: Path, home: Path, device: str, resume: bool, force: bool, observe: Observe | None
+    spec: CollectSpec,
+    folder: Path,
+    home: Path,
+    device: str,
+    resume: bool,
+    force: bool,
+    observe: Observe | None,
+    stop: Stop,
 ) -> None:
     work = home / "collecting" / f"{spec.id.replace('/', '-')}-s{spec.seed}-{spec.recipe['digest'][:10]}"
     try_folder(folder)
@@ -160,7 +170,7 @@ def _collect(
         clear_folder(work)
     elif work.is_dir() and not resume:
         raise UsageError(f"an unfinished collection lies in {work}; --resume goes on with it, --force begins again")
-    with at_work(spec, work, device, observe) as collection:
+    with at_work(spec, work, device, observe, stop) as collection:
         curve, fired = collection.finish()
         card = make_card(spec, collection.online, curve, fired)
         build(collection.online.staging, folder, card, force=force)
@@ -168,16 +178,21 @@ def _collect(
 
 
 class Collection:
-    """A collecting agent in its working folder; a checkpoint after every evaluation, to resume from."""
+    """A collecting agent in its working folder, with checkpoints to resume from."""
 
-    def __init__(self, spec: CollectSpec, work: Path, online: OnlineAgent, judge: Evaluator, observe: Observe | None):
-        self.spec, self.work, self.online, self.judge, self.observe = spec, work, online, judge, observe
+    def __init__(
+        self,
+        spec: CollectSpec,
+        work: Path,
+        online: OnlineAgent,
+        judge: Evaluator,
+        observe: Observe | None,
+        stop: Stop = never,
+    ) -> None:
+        self.spec, self.work, self.online, self.judge, self.observe, self.stop = spec, work, online, judge, observe, stop
+        self.checkpoints, self.timer = Checkpoints(work / "checkpoints"), Timer(spec.config.compute.checkpoint_minutes)
         self.curve: list[dict[str, Any]] = []
         self.began = 0.0, 0  # clock and env steps at the first episode of this process
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.work / "checkpoint.pt"
 
     def finish(self) -> tuple[list[dict[str, Any]], bool]:
         """Collect until the rule fires or the budget ends: the learning curve, and whether it fired."""
@@ -189,7 +204,11 @@ class Collection:
             evaluated = online.updates > 0 and online.env_steps >= self._next_evaluation
             if evaluated:
                 self._evaluate()
+            if evaluated or (online.updates and (self.timer.due() or self.stop())):
+                self._checkpoint()
             self._report(episodes[-1].ret, evaluated)
+            if self.stop() and not self.fired:
+                raise StoppedAtCheckpoint(f"stopped after {online.env_steps} env steps; --resume goes on from there")
         return self.curve, self.fired
 
     @property
@@ -208,11 +227,14 @@ class Collection:
         returns = [record["return"] for record in records]
         point = {"env_steps": online.env_steps, "updates": online.updates, "returns": returns}
         self.curve.append(point | {"mean": sum(returns) / len(returns)})
-        save_state(self.checkpoint, {"online": online.state_dict(), "curve": self.curve})
+
+    def _checkpoint(self) -> None:
+        self.checkpoints.save({"online": self.online.state_dict(), "curve": self.curve})
+        self.timer.reset()
 
     def _resume(self) -> None:
-        if self.checkpoint.is_file():
-            state = load_state(self.checkpoint)
+        state = self.checkpoints.newest()
+        if state is not None:
             self.online.load_state_dict(state["online"])
             self.curve = state["curve"]
         else:
@@ -235,7 +257,9 @@ class Collection:
 
 
 @contextmanager
-def at_work(spec: CollectSpec, work: Path, device: str, observe: Observe | None) -> Iterator[Collection]:
+def at_work(
+    spec: CollectSpec, work: Path, device: str, observe: Observe | None, stop: Stop = never
+) -> Iterator[Collection]:
     """The collecting agent with its environments, closed at the end; it is evaluated in the processes it collects with."""
     with (
         Staging(work / "episodes") as staging,
@@ -243,7 +267,7 @@ def at_work(spec: CollectSpec, work: Path, device: str, observe: Observe | None)
         closing(Evaluator(spec.env, pool=pool)) as judge,
         closing(OnlineAgent(domain_of(spec.env), spec.config, spec.seed, staging, device, pool=pool)) as online,
     ):
-        yield Collection(spec, work, online, judge, observe)
+        yield Collection(spec, work, online, judge, observe, stop)
 
 
 def make_card(spec: CollectSpec, online: OnlineAgent, curve: list[dict[str, Any]], fired: bool) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from coworld_bench.tasks import EnvSpec, find_task
 S = TypeVar("S", bound="Settings")
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+Minutes = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Weight = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -165,14 +166,18 @@ class EvaluationConfig(Settings):
     episodes: Count = 10  # per checkpoint
 
 
+NEUTRAL = "memory", "checkpoint_minutes"  # of `compute`: they change no number of a run
+
+
 class ComputeConfig(Settings):
-    """How the same mathematics is computed. At its defaults it is no part of what names a run; `memory` never is."""
+    """How the same mathematics is computed. At its defaults it is no part of what names a run; NEUTRAL ones never are."""
 
     plain: bool = False  # simple loops differentiated by autograd: the slow oracle of the fast code
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of convolutions and heads; auto: bfloat16 on CUDA
     compile: bool = False  # fuse elementwise work with torch.compile; pays on CUDA, needs a compiler
     graph: bool = True  # on CUDA, replay a whole update as one CUDA graph
     memory: Literal["auto", "ram", "packed", "shared"] = "auto"  # where a dataset's pictures lie; batches are the same
+    checkpoint_minutes: Minutes = 5.0  # between two checkpoints; there is one at every evaluation as well
 
 
 class Config(Settings):
@@ -188,14 +193,16 @@ class Config(Settings):
     compute: ComputeConfig = ComputeConfig()
 
     def identity(self) -> dict[str, Any]:
-        """The settings that name a run: all but `compute.memory`, which changes no number, and those that came later only
+        """The settings that name a run: all but those of `compute` that change no number, and those that came later only
         where they were changed: `compute`, `online.workers`, the options of the environment that `env` names in full
         beside them, and `model.state_loss`, which the digest of such an agent has."""
         named = self.to_dict()
         for name in ("rewards", "sparse", "action_noise", "background", "observation"):
             del named["env"][name]
-        del named["compute"]["memory"], named["model"]["state_loss"]
-        if self.compute == ComputeConfig(memory=self.compute.memory):
+        del named["model"]["state_loss"]
+        for name in NEUTRAL:
+            del named["compute"][name]
+        if named["compute"] == {name: value for name, value in ComputeConfig() if name in named["compute"]}:
             del named["compute"]
         if self.online.workers <= 1:
             del named["online"]["workers"]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from coworld_bench.checkpoints import Checkpoints
 from coworld_bench.config import FILE
 from coworld_bench.devices import choose_device
 from coworld_bench.dreamer import AgentSpec
@@ -77,7 +78,10 @@ def reopened(
     """A finished run with its learner as it was at the last checkpoint, and an evaluator in its environment."""
     resolved = rebuild(read_json(folder / "config.json"), folder, method, data, files)
     config, run = resolved.planned.config, Run(resolved, folder, data, choose_device(device), None)
-    learner = run.make_learner()
+    state = run.checkpoints.newest()
+    if state is None:
+        raise DatasetError(f"run {resolved.id} has no checkpoint in {folder} that can be read; train it anew")
+    learner = run.make_learner(state)
     scale = AgentSpec.of(resolved.dataset.domain, config).reward_scale
     with evaluator(resolved.planned.env, scale, config.behaviour.discount, workers) as judge:
         yield run, learner, judge
@@ -87,7 +91,7 @@ def rebuild(
     stored: dict[str, Any], folder: Path, method: str | None, data: Path | None, files: Mapping[str, str]
 ) -> ResolvedRun:
     """The run as it was asked for, resolved again."""
-    if not (folder / "checkpoints" / "last.pt").is_file():
+    if not Checkpoints(folder / "checkpoints"):
         raise UsageError(f"run {stored['run']} has no checkpoint in {folder}; results copied from elsewhere hold none")
     if stored["method_file"] and method is None:
         raise UsageError(f"run {stored['run']} is of a method file of your own; name it with --method FILE.py")

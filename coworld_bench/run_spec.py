@@ -14,6 +14,7 @@ from typing import Any
 
 from coworld_bench.config import (
     FILE,
+    NEUTRAL,
     Config,
     Settings,
     content_of,
@@ -73,8 +74,8 @@ class RunSpec:
         defaults = method.defaults(self.preset, target.suite)
         settings = override(defaults, {key.removeprefix(f"{method.family}."): value for key, value in own.items()})
         changed = changes(usual, config, "") | changes(defaults, settings, f"{method.family}.")
-        files = {f"{method.family}.{name}" for name in settings.given_files()}
-        changed = {key: value for key, value in changed.items() if key in self.options and key not in files}
+        unsaid = {f"{method.family}.{name}" for name in settings.given_files()} | {f"compute.{name}" for name in NEUTRAL}
+        changed = {key: value for key, value in changed.items() if key in self.options and key not in unsaid}
         changed |= named if usual != preset else {}
         planned = PlannedRun(self, method, config, settings, config.env.spec(target.id), sources, shared, changed)
         if planned.sources_see_states and not method.lowdim_sources:

@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from coworld_bench.checkpoints import save_state
+from coworld_bench.checkpoints import Checkpoints, save_state
 from coworld_bench.config import Config, merge, resolve
 from coworld_bench.data.staging import Staging
 from coworld_bench.devices import choose_device
 from coworld_bench.envs import domain_of
 from coworld_bench.envs.pool import env_pool
-from coworld_bench.files import digest_of, read_json, write_json
+from coworld_bench.files import clear_folder, digest_of, read_json, write_json
 from coworld_bench.methods import SourceAgent
 from coworld_bench.online import OnlineAgent
 from coworld_bench.paths import data_home
 from coworld_bench.provenance import git_state, machine, packages
+from coworld_bench.stopping import Stop, StoppedAtCheckpoint, Timer, never
 from coworld_bench.tasks import Domain, EnvSpec, find_task
 
 Observe = Callable[[dict[str, Any]], None]
@@ -74,31 +75,68 @@ class SourceSpec:
 
 
 def pretrain_source(
-    spec: SourceSpec, data: Path | None = None, device: str = "auto", observe: Observe | None = None
+    spec: SourceSpec,
+    data: Path | None = None,
+    device: str = "auto",
+    observe: Observe | None = None,
+    stop: Stop = never,
 ) -> Path:
     """Train the source agent online for `online.source_env_steps`, unless it is there; returns its folder.
 
-    An interrupted training is begun again: it is short. `online.workers` environment processes act together."""
+    An interrupted training goes on from its newest checkpoint; when `stop` says so it ends at one, with
+    StoppedAtCheckpoint. `online.workers` environment processes act together."""
     folder = spec.folder(data)
     if spec.ready(data):
         return folder
     domain: Domain = domain_of(spec.env)
     with Staging(folder / "episodes") as staging, env_pool(spec.env, spec.config.online.workers) as pool:
-        staging.truncate(0)
+        checkpoints = Checkpoints(folder / "checkpoints")
+        state = checkpoints.newest()
+        if state is None:
+            staging.truncate(0)
         device = choose_device(device)
         sizes = spec.action_input, pool, None, spec.state_input
         with closing(OnlineAgent(domain, spec.config, spec.seed, staging, device, *sizes)) as online:
-            returns = train_online(online, spec.config.online.source_env_steps, observe)
+            keeper = Keeper(online, checkpoints, stop, state)
+            returns = train_online(online, spec.config.online.source_env_steps, observe, keeper)
         save_state(folder / "agent.pt", online.state_dict())
         write_json(folder / "source.json", describe(spec, online, returns))
+    clear_folder(checkpoints.folder)
     return folder
 
 
-def train_online(online: OnlineAgent, env_steps: int, observe: Observe | None = None) -> list[float]:
+class Keeper:
+    """Stores an agent and the returns of its episodes now and then, and goes back to what it stored."""
+
+    def __init__(
+        self, online: OnlineAgent, checkpoints: Checkpoints, stop: Stop, state: dict[str, Any] | None = None
+    ) -> None:
+        self.online, self.checkpoints, self.stop = online, checkpoints, stop
+        self.timer = Timer(online.config.compute.checkpoint_minutes)
+        self.returns: list[float] = []
+        if state is not None:
+            online.load_state_dict(state["online"])
+            self.returns = state["returns"]
+
+    def look(self) -> None:
+        """Called between episodes. Raises StoppedAtCheckpoint where the work is to stop."""
+        if self.timer.due() or self.stop():
+            self.checkpoints.save({"online": self.online.state_dict(), "returns": self.returns})
+        if self.stop():
+            raise StoppedAtCheckpoint(
+                f"stopped after {self.online.env_steps} env steps; the same command goes on from there"
+            )
+
+
+def train_online(
+    online: OnlineAgent, env_steps: int, observe: Observe | None = None, keeper: Keeper | None = None
+) -> list[float]:
     """Prefill, then act and learn until `env_steps` are collected; returns every episode's return."""
-    returns: list[float] = []
+    returns = [] if keeper is None else keeper.returns
     while online.env_steps < env_steps or not online.prefilled:
         returns += [episode.ret for episode in online.episodes(env_steps)]
+        if keeper is not None:
+            keeper.look()
         if observe is not None:
             progress = {"env_steps": online.env_steps, "env_steps_total": env_steps, "updates": online.updates}
             observe(progress | {"episode_return": returns[-1]})

@@ -12,7 +12,7 @@ from typing import Any
 
 from gymnasium.error import InvalidAction
 
-from coworld_bench.checkpoints import load_state, save_state
+from coworld_bench.checkpoints import Checkpoints
 from coworld_bench.data.dataset import Dataset
 from coworld_bench.devices import choose_device, describe_device
 from coworld_bench.domains import PICTURES, Embed, data_pictures, describe, source_pictures
@@ -26,6 +26,7 @@ from coworld_bench.provenance import git_state, machine, packages
 from coworld_bench.rollouts import write_rollout
 from coworld_bench.run_spec import ResolvedRun, RunSpec
 from coworld_bench.seeding import episode_seed
+from coworld_bench.stopping import Stop, StoppedAtCheckpoint, Timer, never
 from coworld_bench.tasks import Domain
 
 Observe = Callable[[dict[str, Any]], None]
@@ -40,10 +41,12 @@ def train(
     force: bool = False,
     workers: int = 0,
     observe: Observe | None = None,
+    stop: Stop = never,
 ) -> dict[str, Any]:
     """Do a run, or go on with it from its last checkpoint, or read its result if it is finished (unless `force`).
 
-    `workers` processes play the episodes of an evaluation at the same time; the result is the same."""
+    `workers` processes play the episodes of an evaluation at the same time; the result is the same. When `stop` says so
+    the run ends at a checkpoint with StoppedAtCheckpoint."""
     resolved = spec.resolve(data)
     folder = runs_home(runs) / resolved.id
     if (folder / "result.json").is_file() and not force:
@@ -56,7 +59,7 @@ def train(
         raise DatasetError(f"source agent {missing[0].folder(data)} is missing; `pretrain_source` or `run` makes it")
     if force:
         clear_folder(folder)
-    run = Run(resolved, folder, data, choose_device(device), observe, workers)
+    run = Run(resolved, folder, data, choose_device(device), observe, workers, stop)
     return run.finish()
 
 
@@ -64,7 +67,7 @@ def refuse_other_data(resolved: ResolvedRun, folder: Path) -> None:
     """Raises DatasetError where this run was begun beside `folder` with other episodes under the same dataset's name."""
     mine, name = json.loads(json.dumps(resolved.config)), resolved.dataset.id
     for path in folder.parent.glob(f"{resolved.stem}--*/config.json"):
-        if (path.parent / "result.json").is_file() or not (path.parent / "checkpoints" / "last.pt").is_file():
+        if (path.parent / "result.json").is_file() or not Checkpoints(path.parent / "checkpoints"):
             continue
         stored = read_json(path)
         if stored["dataset"] != mine["dataset"] and stored | {"dataset": mine["dataset"], "run": mine["run"]} == mine:
@@ -85,10 +88,13 @@ class Run:
         device: str,
         observe: Observe | None,
         workers: int = 0,
+        stop: Stop = never,
     ) -> None:
         self.resolved, self.folder, self.data, self.device, self.workers = resolved, folder, data, device, workers
-        self.planned, self.config, self.observe = resolved.planned, resolved.planned.config, observe
+        self.planned, self.config, self.observe, self.stop = resolved.planned, resolved.planned.config, observe, stop
+        self.checkpoints, self.timer = Checkpoints(folder / "checkpoints"), Timer(self.config.compute.checkpoint_minutes)
         self.evaluations: list[dict[str, Any]] = []
+        self.means = MetricMeans()
         self.spent = {"wall_s": 0.0, "cpu_s": 0.0, "evaluation_s": 0.0}
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.clock = time.perf_counter(), time.process_time()
@@ -96,7 +102,7 @@ class Run:
     def finish(self) -> dict[str, Any]:
         """Train to the end, evaluating on the way; writes and returns the result."""
         write_json(self.folder / "config.json", self.resolved.config)
-        learner = self.make_learner()
+        learner = self.make_learner(self.checkpoints.newest())
         domain, behaviour = self.resolved.dataset.domain, self.config.behaviour
         scale = AgentSpec.of(domain, self.config).reward_scale
         workers = min(self.workers, self.config.evaluation.episodes)
@@ -108,13 +114,12 @@ class Run:
         write_json(self.folder / "result.json", result)
         return result
 
-    def make_learner(self) -> Learner:
-        checkpoint = self.folder / "checkpoints" / "last.pt"
-        if not checkpoint.is_file():
+    def make_learner(self, state: dict[str, Any] | None) -> Learner:
+        """The learner as it was at a checkpoint, or at its beginning."""
+        if state is None:
             clear_folder(self.folder / "scratch")
         learner = self.planned.method.make(self.planned.settings, self.job)
-        if checkpoint.is_file():
-            self._resume(learner, checkpoint)
+        self._go_back(learner, state)
         return learner
 
     @cached_property
@@ -126,22 +131,25 @@ class Run:
         return Job(self.config, domain, memory, sources, seed, self.device, self.folder / "scratch")
 
     def _train(self, learner: Learner, judge: Evaluator) -> None:
-        means = MetricMeans()
         if not self.evaluations:
-            self._checkpoint(learner, judge, means)
+            self._evaluate(learner, judge)
         while learner.updates < learner.total:
             before = learner.updates
-            means.add(learner.turn())
+            self.means.add(learner.turn())
             if learner.updates > before and self._due(learner):
-                self._checkpoint(learner, judge, means)
+                self._evaluate(learner, judge)
+            elif self.timer.due() or self.stop():
+                self._checkpoint(learner, judge)
+            if self.stop() and learner.updates < learner.total:
+                raise StoppedAtCheckpoint(f"stopped after {learner.updates} updates; the same command goes on from there")
 
     def _due(self, learner: Learner) -> bool:
         config, updates, total = self.config.evaluation, learner.updates, learner.total
         every = config.every if updates > total / 2 else config.early_every
         return updates % every == 0 or updates == total
 
-    def _checkpoint(self, learner: Learner, judge: Evaluator, means: MetricMeans) -> None:
-        """Evaluate, write one line to each log, and store the state: the place a killed run goes on from."""
+    def _evaluate(self, learner: Learner, judge: Evaluator) -> None:
+        """Play the policy's episodes, write one line to each log, and store a checkpoint."""
         began = time.perf_counter()
         updates = learner.updates
         index, episodes = len(self.evaluations), self.config.evaluation.episodes
@@ -152,20 +160,27 @@ class Run:
         self.evaluations.append({"updates": updates, "episodes": records})
         for record in records:
             append_line(self.folder / "eval.jsonl", {"updates": updates, **record})
-        append_line(self.folder / "metrics.jsonl", {"updates": updates, **means.read(), **learner.counts()})
+        append_line(self.folder / "metrics.jsonl", {"updates": updates, **self.means.read(), **learner.counts()})
         self.spent["evaluation_s"] += time.perf_counter() - began
-        self._count_time(judge)
-        state = {"learner": learner.state_dict(), "evaluations": self.evaluations, "spent": self.spent}
-        save_state(self.folder / "checkpoints" / "last.pt", state)
+        self._checkpoint(learner, judge)
         if self.observe is not None:
             progress = {"updates": updates, "updates_total": learner.total, "evaluation": mean_return(records)}
             self.observe(progress | {"wall_s": self.spent["wall_s"]})
 
-    def _resume(self, learner: Learner, checkpoint: Path) -> None:
-        state = load_state(checkpoint)
-        learner.load_state_dict(state["learner"])
-        self.evaluations, self.spent = state["evaluations"], state["spent"]
-        last = self.evaluations[-1]["updates"]
+    def _checkpoint(self, learner: Learner, judge: Evaluator) -> None:
+        """Store all that the rest of the run depends on: a killed run goes on from here to the same numbers."""
+        self._count_time(judge)
+        state = {"learner": learner.state_dict(), "evaluations": self.evaluations, "spent": self.spent}
+        self.checkpoints.save(state | {"means": self.means.state_dict()})
+        self.timer.reset()
+
+    def _go_back(self, learner: Learner, state: dict[str, Any] | None) -> None:
+        """To a stored state; what was logged after it is dropped."""
+        if state is not None:
+            learner.load_state_dict(state["learner"])
+            self.evaluations, self.spent = state["evaluations"], state["spent"]
+            self.means.load_state_dict(state["means"], self.device)
+        last = self.evaluations[-1]["updates"] if self.evaluations else -1
         for name in ("eval.jsonl", "metrics.jsonl"):
             keep_lines(self.folder / name, last)
 
@@ -230,6 +245,13 @@ class MetricMeans:
         self.sums, self.counts = {}, {}
         return means
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": dict(self.sums), "counts": dict(self.counts)}
+
+    def load_state_dict(self, state: dict[str, Any], device: str) -> None:
+        moved = {name: value.to(device) if hasattr(value, "to") else value for name, value in state["sums"].items()}
+        self.sums, self.counts = moved, dict(state["counts"])
+
 
 def diagnostics(lines: list[dict[str, Any]], total: int) -> dict[str, float]:
     """Means over the last half of training of what a sceptic asks for: critic, constraint, alignment."""
@@ -260,5 +282,7 @@ def facts(dataset: Dataset) -> dict[str, Any]:
 
 def keep_lines(path: Path, last: int) -> None:
     """Drop the lines that were written after the checkpoint a run goes on from."""
+    if not path.is_file():
+        return
     lines = [line for line in read_lines(path) if line["updates"] <= last]
     write_text(path, "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))

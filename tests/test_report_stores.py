@@ -381,7 +381,14 @@ def stored(store: Path, mean: float = 100.0, seed: int = 0, **changes: Any) -> P
     content = result("offline_dv2", WINDOW, mean, seed, **changes)
     folder = put(store, content).parent
     write_json(folder / "config.json", {key: content[key] for key in ("run", "method", "target", "seed", "preset")})
-    for name in ("eval.jsonl", "metrics.jsonl", "stderr.log", "rollout.png", "checkpoints/last.pt", "scratch/0/agent.pt"):
+    for name in (
+        "eval.jsonl",
+        "metrics.jsonl",
+        "stderr.log",
+        "rollout.png",
+        "checkpoints/00000001-0123456789abcdef.pt",
+        "scratch/0/agent.pt",
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(f"{name} {seed}\n")
     return folder
@@ -454,7 +461,7 @@ def test_finished_beats_failed_beats_unfinished(tmp_path: Path, here: str, there
     if kind == THERE:
         assert after == before
     if kind == REPLACED:  # nothing of the run that did not end: its state is not that of the result
-        assert "checkpoints/last.pt" not in {name.partition("/")[2] for name in after}
+        assert "checkpoints/00000001-0123456789abcdef.pt" not in {name.partition("/")[2] for name in after}
         assert (into / run.name / "failed.json").exists() is False
     if kind == COMPLETED:
         assert after == before | {f"{run.name}/failed.json": (other / run.name / "failed.json").read_bytes()}

@@ -13,7 +13,7 @@ from own_methods import write
 from PIL import Image
 
 from coworld_bench.api import evaluate, rollout
-from coworld_bench.checkpoints import load_state
+from coworld_bench.checkpoints import Checkpoints, load_state
 from coworld_bench.collecting import collect, plan_collection
 from coworld_bench.data.dataset import open_dataset
 from coworld_bench.envs import make_env
@@ -67,7 +67,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(method: str, data: Path, 
     with pytest.raises(Stopped):
         train(spec(method), data=data, runs=tmp_path / "halves", observe=stop_after(1))
     folder = tmp_path / "halves" / whole["run"]
-    assert not (folder / "result.json").exists() and (folder / "checkpoints" / "last.pt").exists()
+    assert not (folder / "result.json").exists() and Checkpoints(folder / "checkpoints")
     halves = train(spec(method), data=data, runs=tmp_path / "halves")
     assert scores(halves) == scores(whole)
     assert halves["diagnostics"] == whole["diagnostics"] and halves["budget"] == whole["budget"]

@@ -176,8 +176,8 @@ def run_step(into: Path, record: Record, known: Known | None, place: Path, check
 
 def resumable(record: Record, known: Known, checkpoints: bool) -> bool:
     """Whether an unfinished run can go on from what is here, and not from what is there."""
-    state = Path("checkpoints") / "last.pt"
-    return checkpoints and (record.folder / state).is_file() and not (known.folder / state).is_file()
+    here, there = (any((folder / "checkpoints").glob("*.pt")) for folder in (record.folder, known.folder))
+    return checkpoints and here and not there
 
 
 def finished_twice(into: Path, record: Record, known: Known, step: Step, files: tuple[str, ...]) -> Step:
@@ -212,7 +212,7 @@ def files_of(record: Record, checkpoints: bool) -> tuple[str, ...]:
     kept = [name for name in names if checkpoints or name.split("/")[0] not in (*LOCAL, "stderr.log")]
     if record.state == FINISHED:
         return tuple(name for name in kept if name != "failed.json")
-    whole = checkpoints and "checkpoints/last.pt" in kept
+    whole = checkpoints and any(name.startswith("checkpoints/") for name in kept)
     return tuple(name for name in kept if whole or name in TELLING)
 
 

@@ -4,12 +4,14 @@ Writes progress to stdout, one JSON object a line; whatever else is printed goes
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,24 @@ from coworld_bench.bench.claims import claimed
 from coworld_bench.data.lock import Busy
 from coworld_bench.devices import keep_freed_memory
 from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, STOPPED, UserError, about_fault, about_file
+from coworld_bench.stopping import Stop, never, stop_on_signals
 
 Observe = Callable[[dict[str, Any]], None]
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+Listening = Callable[[], AbstractContextManager[Stop]]
+
+
+def unheard() -> AbstractContextManager[Stop]:
+    return nullcontext(never)
 
 
 def main(document: str) -> int:
     """Do one job; returns an exit code of `errors`."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
+    end_with_parent()
     keep_freed_memory()
     try:
-        code, said = perform(json.loads(document), progress_channel())
+        code, said = perform(json.loads(document), progress_channel(), stop_on_signals)
     except KeyboardInterrupt:
         code, said = INTERRUPTED, "interrupted"
     if said:
@@ -34,10 +44,21 @@ def main(document: str) -> int:
     return code
 
 
-def perform(asked: dict[str, Any], observe: Observe) -> tuple[int, str]:
-    """Do one job in this process: an exit code of `errors`, and in a sentence what went wrong."""
+def end_with_parent() -> None:
+    """Be told to stop, as by SIGTERM, when whoever started this process is gone."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def perform(asked: dict[str, Any], observe: Observe, listening: Listening = unheard) -> tuple[int, str]:
+    """Do one job in this process: an exit code of `errors`, and in a sentence what went wrong. `listening` hears when it is
+    to stop at a checkpoint."""
+    kind = asked.pop("kind")
     try:
-        return KINDS[asked.pop("kind")](asked, observe), ""
+        if kind == "anchors":
+            return do_anchors(asked, observe), ""
+        with listening() as stop:
+            return KINDS[kind](asked, observe, stop), ""
     except Busy as busy:
         return STOPPED, f"waiting: {busy}"
     except UserError as error:
@@ -56,7 +77,7 @@ def progress_channel() -> Observe:
     return lambda progress: print(json.dumps(progress), file=channel)
 
 
-def do_collect(asked: Mapping[str, Any], observe: Observe) -> int:
+def do_collect(asked: Mapping[str, Any], observe: Observe, stop: Stop) -> int:
     from coworld_bench.collecting import collect, plan_collection
     from coworld_bench.data.dataset import dataset_folder
 
@@ -68,18 +89,19 @@ def do_collect(asked: Mapping[str, Any], observe: Observe) -> int:
         if (dataset_folder(data, spec.id) / "manifest.json").is_file():
             return OK
         made = collect(
-            task, quality, preset=preset, options=options, data=data, device=place["device"], resume=True, observe=observe
-        )
+            task, quality, preset=preset, options=options, data=data, device=place["device"], resume=True,
+            observe=observe, stop=stop,
+        )  # fmt: skip
     return OK if made.fired else SOME_FAILED
 
 
-def do_source(asked: Mapping[str, Any], observe: Observe) -> int:
+def do_source(asked: Mapping[str, Any], observe: Observe, stop: Stop) -> int:
     from coworld_bench.sources import SourceSpec, pretrain_source
 
     place = asked["place"]
     spec, data = SourceSpec(**asked["spec"]), Path(place["data"])
     with claimed(data, spec.folder(data).name):
-        pretrain_source(spec, data, place["device"], observe)
+        pretrain_source(spec, data, place["device"], observe, stop)
     return OK
 
 
@@ -93,7 +115,7 @@ def do_anchors(asked: Mapping[str, Any], observe: Observe) -> int:
     return OK
 
 
-def do_train(asked: Mapping[str, Any], observe: Observe) -> int:
+def do_train(asked: Mapping[str, Any], observe: Observe, stop: Stop) -> int:
     from coworld_bench.run_spec import RunSpec
     from coworld_bench.training import train
 
@@ -101,14 +123,13 @@ def do_train(asked: Mapping[str, Any], observe: Observe) -> int:
     spec = RunSpec(**asked["spec"] | {"sources": tuple(asked["spec"]["sources"])})
     data, runs = Path(place["data"]), Path(place["runs"])
     with claimed(runs, spec.resolve(data).id):
-        train(spec, data=data, runs=runs, device=place["device"], force=asked["force"], observe=observe)
+        train(spec, data=data, runs=runs, device=place["device"], force=asked["force"], observe=observe, stop=stop)
     return OK
 
 
-KINDS: dict[str, Callable[[Any, Observe], int]] = {
+KINDS: dict[str, Callable[[Any, Observe, Stop], int]] = {  # that have checkpoints
     "collect": do_collect,
     "source": do_source,
-    "anchors": do_anchors,
     "train": do_train,
 }
 

@@ -11,6 +11,7 @@ from coworld_bench.cli.common import Data, Device, Force, Json, Options, Preset,
 from coworld_bench.cli.watching import watching
 from coworld_bench.config import parse_options
 from coworld_bench.errors import OK, SOME_FAILED
+from coworld_bench.stopping import stop_on_signals
 
 
 def collect(
@@ -40,11 +41,11 @@ def collect(
     """Collect a dataset: an online agent's experience up to a share of the task's reference return."""
     from coworld_bench.collecting import collect as collect_dataset
 
-    with watching(f"collect {task}", quiet=json) as observe:
+    with stop_on_signals() as stop, watching(f"collect {task}", quiet=json) as observe:
         made = collect_dataset(
             task, quality, preset=preset, seed=seed, data=data, out=out, format=format, device=device,
             reference_return=reference_return, options=parse_options(option or []), resume=resume, force=force,
-            workers=workers, observe=observe,
+            workers=workers, observe=observe, stop=stop,
         )  # fmt: skip
     fired = "" if made.fired else (
         "\nThe stop rule did not fire before the budget of env steps ended: the dataset is kept and marked so. "

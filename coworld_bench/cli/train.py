@@ -23,6 +23,7 @@ from coworld_bench.cli.common import (
 )
 from coworld_bench.cli.watching import watching
 from coworld_bench.config import parse_options
+from coworld_bench.stopping import stop_on_signals
 
 
 def train(
@@ -49,10 +50,11 @@ def train(
 
     options = parse_options(option or []) | of_weights(weights, method)
     of_source = parse_options(source_option or [])
-    with watching(f"train {method}", quiet=json) as observe:
+    with stop_on_signals() as stop, watching(f"train {method}", quiet=json) as observe:
         result = train_run(
             method, target, source, seed=seed, preset=preset, quality=quality, options=options, source_options=of_source,
             data=data, runs=runs, device=device, force=force, workers=workers, observe=observe,
+            stop=stop,
         )  # fmt: skip
     score = result["score"]
     text = (
