@@ -26,9 +26,9 @@ from coworld_bench.reporting.claims import (
     rendered,
     usual_preset,
 )
-from coworld_bench.reporting.claims.contrasts import Contrast, Estimate, contrast
 from coworld_bench.reporting.claims.kinds import KINDS
 from coworld_bench.reporting.claims.verdicts import CONTRADICTED, HOLDS, UNDECIDED, at_least, has_rank
+from coworld_bench.reporting.contrasts import Contrast, Estimate, contrast
 from coworld_bench.reporting.layout import Table, Words
 from coworld_bench.reporting.published import published_cell, read_published
 from coworld_bench.reporting.stats import summarise

@@ -22,7 +22,6 @@ from coworld_bench.reporting.figures.sheet import legend_columns, width_of, wrap
 from coworld_bench.reporting.figures.style import COLUMN, LINES, TEXT, our_style
 from coworld_bench.reporting.published import LABELS, published_table
 from coworld_bench.reporting.selection import Selection, select
-from coworld_bench.reporting.stats import summarise, welch_interval
 from coworld_bench.reporting.store import read_store
 from coworld_bench.reporting.tables.side_by_side import side_by_side
 
@@ -57,16 +56,6 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 # What is in the transfer matrix.
-
-
-def test_welch_by_hand() -> None:
-    """Means 10 and 4, variances 1 and 4, three values each: t(2.941) = 3.2188 at 2.5 %, times sqrt(1/3 + 4/3)."""
-    first, second = summarise([9.0, 10.0, 11.0]), summarise([2.0, 4.0, 6.0])
-    interval = welch_interval(first, second)
-    assert interval == pytest.approx((6 - 4.1554, 6 + 4.1554), abs=2e-3)
-    assert welch_interval(second, first) == pytest.approx((-interval[1], -interval[0]))
-    assert welch_interval(first, summarise([4.0])) is None
-    assert welch_interval(summarise([5.0, 5.0]), summarise([4.0, 4.0])) == (1.0, 1.0)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from coworld_bench.config import PRESETS
 from coworld_bench.errors import UsageError, unknown
 from coworld_bench.files import read_json
 from coworld_bench.plans import Cell, Plan, list_plans, load_plan
-from coworld_bench.reporting.claims.contrasts import Estimate, contrast
+from coworld_bench.reporting.contrasts import Estimate, contrast
 from coworld_bench.reporting.records import Difference, differences, read_records
 from coworld_bench.reporting.selection import Measurement, Selection, presets_with_results, select
 from coworld_bench.reporting.stats import Summary

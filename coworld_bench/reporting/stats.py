@@ -38,21 +38,6 @@ def summarise(values: Sequence[float]) -> Summary:
     return Summary(mean, sd, n, mean - half, mean + half)
 
 
-def welch_interval(first: Summary, second: Summary) -> tuple[float, float] | None:
-    """95 % interval of the difference first - second of two means, by Welch's t with Satterthwaite's degrees of freedom;
-    None where one of them is of a single value."""
-    if first.sd is None or second.sd is None:
-        return None
-    difference = first.mean - second.mean
-    parts = first.sd**2 / first.n, second.sd**2 / second.n
-    variance = sum(parts)
-    if not variance:
-        return difference, difference
-    freedom = variance**2 / (parts[0] ** 2 / (first.n - 1) + parts[1] ** 2 / (second.n - 1))
-    half = student_quantile(freedom) * math.sqrt(variance)
-    return difference - half, difference + half
-
-
 @cache
 def student_quantile(freedom: float) -> float:
     """The t value that 2.5 % exceed."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from coworld_bench.plans import Cell
-from coworld_bench.reporting.claims.contrasts import Contrast, contrast
 from coworld_bench.reporting.claims.kinds import Above, Chosen, Comparable, Gain, Gap, Kind, Rank, Value
 from coworld_bench.reporting.claims.numbers import Lacking, Numbers
 from coworld_bench.reporting.claims.statements import Claim
@@ -23,6 +22,7 @@ from coworld_bench.reporting.claims.verdicts import (
     has_rank,
     signed,
 )
+from coworld_bench.reporting.contrasts import Contrast, contrast
 from coworld_bench.reporting.layout import number
 from coworld_bench.tasks import find_task
 

@@ -13,9 +13,9 @@ import pandas as pd
 
 from coworld_bench.plans import Cell
 from coworld_bench.recipes import reference_return
-from coworld_bench.reporting.claims.contrasts import Contrast, Estimate, contrast
 from coworld_bench.reporting.claims.kinds import Chosen, Value
 from coworld_bench.reporting.claims.statements import QUANTITIES, Claim
+from coworld_bench.reporting.contrasts import Contrast, Estimate, contrast
 from coworld_bench.reporting.layout import number
 from coworld_bench.reporting.published import averages, read_published
 from coworld_bench.reporting.selection import Measurement, Selection

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from coworld_bench.reporting.claims.contrasts import Contrast
+from coworld_bench.reporting.contrasts import Contrast
 
 
 class Verdict(StrEnum):

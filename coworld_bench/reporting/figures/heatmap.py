@@ -23,6 +23,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from coworld_bench.plans import Cell, Plan
 from coworld_bench.recipes import reference_return
+from coworld_bench.reporting.contrasts import contrast
 from coworld_bench.reporting.figures import Drawn
 from coworld_bench.reporting.figures.sheet import Sheet
 from coworld_bench.reporting.figures.style import (
@@ -40,7 +41,6 @@ from coworld_bench.reporting.figures.style import (
 from coworld_bench.reporting.layout import Picture, Table
 from coworld_bench.reporting.published import read_published
 from coworld_bench.reporting.selection import Measurement, Selection, select
-from coworld_bench.reporting.stats import welch_interval
 from coworld_bench.reporting.tables.measured import SHORTCUT_MARK, References, shortcut
 from coworld_bench.tasks import find_task
 
@@ -79,7 +79,8 @@ class Ratio:
     def difference(self) -> tuple[float, float] | None:
         """95 % interval of the difference of the two means; None where one has less than two seeds."""
         above, below = self.above.summary, self.below.summary
-        return welch_interval(above, below) if above and below else None
+        found = contrast([(1, above), (-1, below)]) if above and below else None
+        return None if found is None or found.low is None or found.high is None else (found.low, found.high)
 
     @property
     def decided(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from coworld_bench.reporting.layout import number
-from coworld_bench.reporting.stats import student_quantile
+from coworld_bench.reporting.stats import Summary, student_quantile
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Contrast:
         return f"{number(self.value, like)} ({number(self.low, like)} to {number(self.high, like)})"
 
 
-def contrast(terms: Iterable[tuple[float, Estimate]], shift: float = 0.0) -> Contrast:
+def contrast(terms: Iterable[tuple[float, Estimate | Summary]], shift: float = 0.0) -> Contrast:
     """`shift` + Σ weight · mean, with Welch's interval: se² = Σ weight² sd² / n, and Satterthwaite's degrees of freedom,
     se⁴ / Σ (weight² sd² / n)² / (n - 1)."""
     known = list(terms)
