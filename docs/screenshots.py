@@ -62,7 +62,7 @@ def take_all(browser: Browser, report: Path, plan: str, preview: Path | None, ou
         ("cell-phone", page, PHONE, True, open_cell),
         ("figure", page, DESK, True, zoom),
         *(
-            [("index", index, DESK, False, nothing), ("index-phone", index, PHONE, True, nothing)]
+            [("index", index, DESK, False, thumbnails), ("index-phone", index, PHONE, True, thumbnails)]
             if index.is_file()
             else []
         ),
@@ -84,6 +84,13 @@ def take(browser: Browser, path: Path, page: Path, size: tuple[int, int], dark: 
 
 def nothing(tab: Tab) -> None:
     """The page as it opens."""
+
+
+def thumbnails(tab: Tab) -> None:
+    """The page with its pictures, which come when they are looked at."""
+    seen = "[...document.images].filter((image) => image.getBoundingClientRect().top < innerHeight)"
+    tab.until(f"{seen}.every((image) => image.complete && image.naturalWidth)")
+    tab.painted()
 
 
 def open_cell(tab: Tab) -> None:

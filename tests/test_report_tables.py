@@ -199,7 +199,7 @@ def test_every_seed_and_its_interval(tmp_path: Path) -> None:
     assert table is not None
     # 4.302653 * 1000 / sqrt(3) = 2484
     assert table.rows[0] == (
-        "Offline DV2", "BP → DC*", "0: 1000, 1: 2000, 2: 3000", "2000", "1000", "-484 to 4484", "50", "50 %",
+        "Offline DV2", "BP → DC*", "0: 1000, 1: 2000, 2: 3000", "2000", "1000", "-484 to 4484", "12", "50", "50 %",
     )  # fmt: skip
 
 

@@ -21,11 +21,12 @@ MODULES = {
     "growth": "growth",
     "faults": "faults",
     "kills": "kills",
+    "report": "reporting",
 }
 
 
 def bench(
-    kind: Annotated[str, typer.Argument(help="train, scan, render, collect, data, evaluate, growth, faults or kills.")],
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(MODULES)}.")],
     sizes: Annotated[str | None, typer.Option(help="For train and scan: a,b of quick, XS, S, P, T8.")] = None,
     arms: Annotated[str | None, typer.Option(help="For train: a,b of released, plain, fast, bfloat16, compiled.")] = None,
     peer: Annotated[Path | None, typer.Option(help="For train: a checkout of the released code, as one more arm.")] = None,

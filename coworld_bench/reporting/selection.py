@@ -41,6 +41,11 @@ class Measurement:
         return summarise(list(self.scores.values())) if len(self.runs) else None
 
     @property
+    def episodes(self) -> int:
+        """That its number is made of, over all seeds."""
+        return int(self.runs["episodes"].fillna(0).sum())
+
+    @property
     def complete(self) -> bool:
         """Whether as many seeds finished as were planned, and none failed."""
         return len(self.runs) >= max(1, len(self.planned)) and not self.failed

@@ -54,6 +54,7 @@ def row_document(label: str, found: Measurement, rows: pd.DataFrame | None) -> d
         **spread_columns(found.summary),
         "scores": {str(seed): score for seed, score in found.scores.items()},
         "runs": list(found.runs["run"]),
+        "episodes": found.episodes,
         "planned": len(found.planned),
         "failed": list(found.failed),
         "unfinished": list(found.unfinished),

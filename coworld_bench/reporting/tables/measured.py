@@ -129,7 +129,7 @@ def marks(selection: Selection, unfit: bool) -> tuple[str, ...]:
     notes = ["Methods: mean ± std over seeds of the run's score (number of seeds). Below the line: ± is over episodes."]
     rules = sorted(set(selection.finished["rule"].dropna()))
     if rules:
-        notes.append(f"Score of a run: {'; '.join(rules)}.")
+        notes.append(f"Score of a run: {'; '.join(rules)}, of {episodes_words(selection)}.")
     if any(0 < len(entry.runs) < FEW for entry in found):
         notes.append(f"{FEW_MARK} fewer than {FEW} seeds.")
     if unfit:
@@ -139,14 +139,23 @@ def marks(selection: Selection, unfit: bool) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def episodes_words(selection: Selection) -> str:
+    """`20 episodes`, `20 to 100 episodes`: of every run."""
+    counts = [int(count) for count in selection.finished["episodes"].dropna()]
+    low, high = min(counts, default=0), max(counts, default=0)
+    return f"{low} episodes" if low == high else f"{low} to {high} episodes"
+
+
 def seeds_table(selection: Selection) -> Table | None:
     """Every seed's score, with the Student-t interval of their mean; None where nothing finished."""
     columns = (
-        "method", "cell", "score by seed", "mean", "std over seeds", "95 % interval", "std over checkpoints", "success",
+        "method", "cell", "score by seed", "mean", "std over seeds", "95 % interval", "episodes", "std over checkpoints",
+        "success",
     )  # fmt: skip
     rows = [seeds_row(selection, found) for found in selection.measurements.values() if len(found.runs)]
     notes = (
         "Interval: Student t over seeds; with two or three seeds it is wide because little is known.",
+        "Episodes: those that the mean is made of, over all seeds.",
         "Std over checkpoints: within a run, over the checkpoints its score is the mean of.",
     )
     return Table("seeds", f"Every seed · {selection.circumstances}", columns, tuple(rows), notes) if rows else None
@@ -165,6 +174,7 @@ def seeds_row(selection: Selection, found: Measurement) -> tuple[str, ...]:
         number(summary.mean),
         number(summary.sd, summary.mean),
         interval,
+        f"{found.episodes}",
         number(found.runs["sd_checkpoints"].mean(), summary.mean),
         share_text(found.runs["success"].mean()),
     )
@@ -181,6 +191,7 @@ def tidy(selection: Selection) -> Iterator[dict[str, Any]]:
             identity(selection, selection.labels[method], cell, "seeds")
             | spread_columns(found.summary)
             | {
+                "episodes": found.episodes,
                 "planned": len(found.planned),
                 "failed": len(found.failed),
                 "unfinished": len(found.unfinished),
