@@ -13,8 +13,8 @@ from report_samples import put, put_failed, result
 from coworld_bench.cli import main
 from coworld_bench.errors import OK, SOME_FAILED, USAGE, UsageError
 from coworld_bench.plans import Cell, Plan, list_plans
-from coworld_bench.reporting.comparing import Comparison, compare, every_plan
-from coworld_bench.reporting.tables.compared import comparison_text, write_comparison
+from coworld_bench.reporting.stores.compared import comparison_text, write_comparison
+from coworld_bench.reporting.stores.comparing import Comparison, compare, every_plan
 
 WINDOW, DRAWER, BUTTON = "metaworld/window_close", "metaworld/drawer_close", "metaworld/button_press"
 PLAN = Plan(

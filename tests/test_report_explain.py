@@ -15,9 +15,9 @@ from coworld_bench.config import flat, resolve
 from coworld_bench.errors import OK, USAGE, UsageError
 from coworld_bench.files import append_line
 from coworld_bench.plans import load_plan
-from coworld_bench.reporting.cells import find_cell, plan_and_rest
-from coworld_bench.reporting.explained import explanation_text, spans
-from coworld_bench.reporting.explaining import explain
+from coworld_bench.reporting.explain.cells import find_cell, plan_and_rest
+from coworld_bench.reporting.explain.explained import explanation_text, spans
+from coworld_bench.reporting.explain.explaining import explain
 from coworld_bench.reporting.published import LABELS
 
 MEASURED = Path(__file__).resolve().parent.parent / "reports" / "measured" / "quick"

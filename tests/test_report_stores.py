@@ -20,9 +20,9 @@ from coworld_bench.bench.merging import BUSY, COMPLETED, CONFLICT, COPIED, REPLA
 from coworld_bench.cli import main
 from coworld_bench.errors import DATASET, OK, SOME_FAILED, USAGE, UsageError
 from coworld_bench.files import read_json, write_json
-from coworld_bench.reporting.records import run_name
 from coworld_bench.reporting.store import read_store
-from coworld_bench.reporting.verifying import Fault, check_run, verify_store
+from coworld_bench.reporting.stores.records import run_name
+from coworld_bench.reporting.stores.verifying import Fault, check_run, verify_store
 from coworld_bench.run_spec import ResolvedRun, RunSpec
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -19,7 +19,8 @@ from coworld_bench.bench.claims import claimed
 from coworld_bench.data.lock import Busy
 from coworld_bench.errors import UsageError
 from coworld_bench.files import atomic, digest_of, named_when_whole
-from coworld_bench.reporting.records import (
+from coworld_bench.reporting.store import FAILED, FINISHED, UNFINISHED, read_checked, read_run, run_folders
+from coworld_bench.reporting.stores.records import (
     Difference,
     Record,
     anchor_differences,
@@ -28,7 +29,6 @@ from coworld_bench.reporting.records import (
     making,
     read_records,
 )
-from coworld_bench.reporting.store import FAILED, FINISHED, UNFINISHED, read_checked, read_run, run_folders
 
 RANK = {UNFINISHED: 0, FAILED: 1, FINISHED: 2}
 LOCAL = ("checkpoints", "scratch")  # large, and of use only to the process that goes on or plays again

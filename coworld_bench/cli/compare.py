@@ -24,13 +24,13 @@ def compare(
     json: Json = False,
 ) -> int:
     """Say which cells of two stores are the same, better or worse; exit code 1 where one is worse or fails now."""
-    from coworld_bench.reporting.comparing import compare as compare_stores
-    from coworld_bench.reporting.tables.compared import (
+    from coworld_bench.reporting.stores.compared import (
         check_suffix,
         comparison_document,
         comparison_text,
         write_comparison,
     )
+    from coworld_bench.reporting.stores.comparing import compare as compare_stores
 
     if out is not None:
         check_suffix(out)

@@ -18,8 +18,8 @@ def explain(
     option: Options = None,
 ) -> None:
     """Say which runs, episodes, data, settings, code and hours made a number of a table."""
-    from coworld_bench.reporting.explained import explanation_text
-    from coworld_bench.reporting.explaining import explain as explain_cell
+    from coworld_bench.reporting.explain.explained import explanation_text
+    from coworld_bench.reporting.explain.explaining import explain as explain_cell
 
     found = explain_cell(cell, results(runs), preset, parse_options(option or []) or None)
     show(explanation_text(found), found, json)

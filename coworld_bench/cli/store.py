@@ -13,7 +13,7 @@ from coworld_bench.errors import DATASET, OK, SOME_FAILED
 
 if TYPE_CHECKING:
     from coworld_bench.bench.merging import Merge
-    from coworld_bench.reporting.verifying import Verdict
+    from coworld_bench.reporting.stores.verifying import Verdict
 
 
 def merge(
@@ -36,7 +36,7 @@ def merge(
 def merge_text(done: Merge) -> str:
     """Counts, and below them each run whose numbers differ, with what differs."""
     from coworld_bench.bench.merging import BUSY
-    from coworld_bench.reporting.records import in_words
+    from coworld_bench.reporting.stores.records import in_words
 
     lines = [f"{kind}: {count}" for kind, count in done.counts.items() if count]
     lines += [f"{step.name}: {step.why}" for step in done.steps if step.kind == BUSY]
@@ -58,7 +58,7 @@ def verify(
     """Check that a store holds what was written; exit code 3 where something is damaged."""
     from dataclasses import asdict
 
-    from coworld_bench.reporting.verifying import verify_store
+    from coworld_bench.reporting.stores.verifying import verify_store
 
     found = verify_store(store)
     faults = [asdict(fault) for fault in found.faults]

@@ -2,6 +2,15 @@
 
     read (store.py) -> choose what may share a table (selection.py) -> tables/, words.py, figures/ -> pages in formats/
 
+    output.py        which pages, in which folders; indexing.py the first page of all
+    stats.py         over seeds; contrasts.py of differences; aggregates.py over cells, on the scale of normalised.py
+    published.py     the paper's numbers
+    claims/          what the paper states, judged
+    explain/         who made a number
+    stores/          stores as wholes: verify, compare (merging needs locks and lies in bench/)
+    opened.py        what the cells of a page open
+    method_pages.py  the measured sections of docs/methods
+
 The same store gives the same bytes.
 """
 

@@ -19,7 +19,8 @@ from coworld_bench.config import usual_env
 from coworld_bench.errors import UsageError
 from coworld_bench.files import digest_of, read_json, read_lines, sha256_file
 from coworld_bench.paths import runs_home
-from coworld_bench.reporting.checks import (
+from coworld_bench.reporting.store import FAILED, FINISHED, SCHEMA, UNFINISHED, run_folders
+from coworld_bench.reporting.stores.checks import (
     ANCHOR_CHECKS,
     CONFIG_CHECKS,
     RESULT_CHECKS,
@@ -27,8 +28,7 @@ from coworld_bench.reporting.checks import (
     episodes_of,
     outcome,
 )
-from coworld_bench.reporting.records import fingerprint_of
-from coworld_bench.reporting.store import FAILED, FINISHED, SCHEMA, UNFINISHED, run_folders
+from coworld_bench.reporting.stores.records import fingerprint_of
 from coworld_bench.tasks import find_task
 
 NEEDED = ("method", "target", "seed", "preset")

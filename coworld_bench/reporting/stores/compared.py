@@ -10,14 +10,14 @@ import pandas as pd
 
 from coworld_bench.errors import unknown
 from coworld_bench.files import write_text
-from coworld_bench.reporting.comparing import BAD, VERDICTS, Compared, Comparison
 from coworld_bench.reporting.formats.html import html
 from coworld_bench.reporting.formats.markdown import markdown
 from coworld_bench.reporting.formats.text import plain
 from coworld_bench.reporting.layout import Page, Part, Table, Words, number
-from coworld_bench.reporting.records import in_words
 from coworld_bench.reporting.selection import Measurement
 from coworld_bench.reporting.stats import FEW
+from coworld_bench.reporting.stores.comparing import BAD, VERDICTS, Compared, Comparison
+from coworld_bench.reporting.stores.records import in_words
 from coworld_bench.reporting.tables.measured import FEW_MARK, cell_text, spread_columns
 
 COLUMNS = ("method", "cell", "A", "B", "B − A", "95 % interval", "verdict", "why")

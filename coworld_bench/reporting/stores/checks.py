@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from coworld_bench.config import PRESETS, usual_env
-from coworld_bench.reporting.records import PLAYED, fingerprint_of, run_name, run_stem
+from coworld_bench.reporting.stores.records import PLAYED, fingerprint_of, run_name, run_stem
 from coworld_bench.seeding import MAX_EPISODES, MAX_SEED, STREAMS, check_seed, episode_seed
 from coworld_bench.tasks import SPARSE_REWARD, EnvSpec, find_task
 

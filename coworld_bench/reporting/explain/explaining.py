@@ -15,9 +15,8 @@ from coworld_bench.config import flat, resolve, usual_env
 from coworld_bench.files import read_json, read_lines
 from coworld_bench.plans import Cell, load_plan
 from coworld_bench.recipes import recipe, reference_return
-from coworld_bench.reporting.cells import find_cell, plan_and_rest
+from coworld_bench.reporting.explain.cells import find_cell, plan_and_rest
 from coworld_bench.reporting.published import SOURCE, printed_for, read_published
-from coworld_bench.reporting.records import Record, fingerprint_of, read_records
 from coworld_bench.reporting.selection import (
     Measurement,
     Selection,
@@ -30,6 +29,7 @@ from coworld_bench.reporting.selection import (
     sources_of,
 )
 from coworld_bench.reporting.store import FAILED, FINISHED, UNFINISHED, Store, read_store, short_commit, source_options_text
+from coworld_bench.reporting.stores.records import Record, fingerprint_of, read_records
 from coworld_bench.reporting.tables.measured import ANCHORS, anchor_summary, beside, cell_text, shortcut, spread_columns
 from coworld_bench.reporting.tables.side_by_side import SINGLE_SOURCE
 from coworld_bench.tasks import find_task

@@ -21,10 +21,10 @@ from coworld_bench.errors import UsageError, unknown
 from coworld_bench.files import read_json
 from coworld_bench.plans import Cell, Plan, list_plans, load_plan
 from coworld_bench.reporting.contrasts import Estimate, contrast
-from coworld_bench.reporting.records import Difference, differences, read_records
 from coworld_bench.reporting.selection import Measurement, Selection, presets_with_results, select
 from coworld_bench.reporting.stats import Summary
 from coworld_bench.reporting.store import FINISHED, Store, read_store
+from coworld_bench.reporting.stores.records import Difference, differences, read_records
 
 SAME, BETTER, WORSE, UNDECIDED = "same", "better", "worse", "undecided"
 ONLY_A, ONLY_B, FAILED_B, INCOMPARABLE = "only in A", "only in B", "failed in B", "not comparable"
