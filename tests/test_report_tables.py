@@ -292,7 +292,11 @@ def test_what_report_refuses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [("{", "is damaged"), ("[]", "is not a file of this project"), ("{}", "must hold method, target, seed, preset")],
+    [
+        ("{", "is damaged"),
+        ("[]", "is not a file of this project"),
+        ("{}", "must hold method, target, seed, preset, score, evaluations"),
+    ],
 )
 def test_a_damaged_result_is_named(tmp_path: Path, content: str, sentence: str) -> None:
     (tmp_path / "bad").mkdir()

@@ -85,7 +85,8 @@ def read_run(folder: Path) -> tuple[str, dict[str, Any]] | None:
     """The state of a run and the file that tells it; None for a folder that holds no run."""
     for name, state in (("result.json", FINISHED), ("failed.json", FAILED), ("config.json", UNFINISHED)):
         if (folder / name).is_file():
-            content = read_checked(folder / name, "method", "target", "seed", "preset")
+            needed = ("method", "target", "seed", "preset", *(("score", "evaluations") if state == FINISHED else ()))
+            content = read_checked(folder / name, *needed)
             if state == FINISHED and not math.isfinite(content["score"]["mean"]):
                 return FAILED, content | {"error": "its score is not a number"}
             return state, content | (with_domains(folder, content) if state == FINISHED else {})
