@@ -123,6 +123,7 @@ def test_what_is_missing_or_damaged(tmp_path: Path) -> None:
 
 def test_titles_do_not_break_in_words() -> None:
     assert balanced("seeds of medium-replay are", 14) == ["seeds of", "medium-replay", "are"]
+    assert balanced("aa bb-ccc d", 6) == ["aa", "bb-ccc", "d"]
     assert balanced("one two three four", 13) == ["one two", "three four"]
     assert balanced("unbreakable", 6) == ["unbrea", "kable"]
 

@@ -9,11 +9,12 @@ from typing import Any, Generic, TypeVar
 from coworld_bench.reporting.selection import Measurement
 
 T = TypeVar("T")
+COLUMNS = ["run", "seed", "score", "folder", "distances"]
 
 
 @dataclass(frozen=True)
 class OneSeed(Generic[T]):
-    """A run of `Store.runs`, what is shown of it, and in words which seed that is."""
+    """A run, by COLUMNS of `Store.runs`, what is shown of it, and in words which seed that is."""
 
     run: dict[str, Any]
     shown: T
@@ -23,7 +24,9 @@ class OneSeed(Generic[T]):
 def one_seed(found: Measurement, shown: Callable[[dict[str, Any]], T | None]) -> OneSeed[T] | None:
     """The seed with the median score (of two in the middle the lower), else the nearest in rank of which something is there
     to be shown; None where there is nothing of any."""
-    runs = found.runs.sort_values(["score", "seed"], kind="stable").to_dict("records")
+    if not len(found.runs):
+        return None
+    runs = found.runs[COLUMNS].sort_values(["score", "seed"], kind="stable").to_dict("records")
     middle = (len(runs) - 1) // 2
     for rank in sorted(range(len(runs)), key=lambda rank: (abs(rank - middle), rank)):
         content = shown(runs[rank])
