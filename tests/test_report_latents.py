@@ -130,7 +130,7 @@ def test_nothing_overlaps_or_is_cut_off(count: int, width: float, tmp_path: Path
     names = tuple(f"method{place}" for place in range(count))
     groups = ALL if count > 1 else ALL[:2]
     for place, name in enumerate(names):
-        label = f"A method of a name so long that it takes three lines above a map two inches wide, whatever it says {place}"
+        label = f"A method of a name so long that it takes three lines above a map two inches wide, whatever it says{place}"
         content = result(name, DOOR, 100.0, 0, BUTTON, label=label)
         put(tmp_path, content | {"domains": domains(0.1234, 0.987, *groups)})
     panels = panels_of(chosen(tmp_path, replace(PLAN, methods=(*names, "coworld"))))
