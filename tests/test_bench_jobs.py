@@ -183,7 +183,7 @@ from pathlib import Path
 from coworld_bench.bench import worker
 from coworld_bench.bench.claims import claimed
 
-def job(asked, observe):
+def job(asked, observe, stop):
     with claimed(Path(asked["home"]), "a-run"):
         print("printed by somebody")
         observe({"updates": 1})

@@ -28,7 +28,10 @@ from coworld_bench.training import train
 SMALL = {"online.prefill": "100", "online.env_steps": "150"}
 RUN = {"compute.checkpoint_minutes": "0", "budget.updates": "6"}
 TIMES = "wall_s", "cpu_s", "evaluation_s", "started", "finished"
-METHODS = [name for name in method_names() if ":" not in name]
+ALIKE = {"r3m", "bc", "cql", "lompo", "dv2_finetune"}  # whose state others that are tested here have, in parts or whole
+METHODS = [
+    pytest.param(name, marks=pytest.mark.slow if name in ALIKE else ()) for name in method_names() if ":" not in name
+]
 
 
 @pytest.fixture(scope="module")

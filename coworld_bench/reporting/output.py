@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from coworld_bench.config import PRESETS
 from coworld_bench.errors import UsageError, unknown
 from coworld_bench.files import write_text
 from coworld_bench.plans import FIGURES, Plan, list_plans, load_plan
@@ -141,6 +142,8 @@ def every_plan(store: Store) -> list[Plan]:
 
 def presets_of(store: Store, plan: Plan, preset: str | None) -> list[str]:
     """The preset that was asked for, else all that have results. Raises UsageError where there are none."""
+    if preset is not None and preset not in PRESETS:
+        raise unknown("preset", preset, PRESETS, "coworld-bench list presets")
     found = presets_with_results(store, plan)
     if preset is None and found:
         return found

@@ -41,6 +41,11 @@ class Measurement:
         return summarise(list(self.scores.values())) if len(self.runs) else None
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that its runs learnt from, whatever column they stand in."""
+        return tuple(dict.fromkeys(task for names in self.runs["source"] for task in names.split("+") if task))
+
+    @property
     def episodes(self) -> int:
         """That its number is made of, over all seeds."""
         return int(self.runs["episodes"].fillna(0).sum())

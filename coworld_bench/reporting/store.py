@@ -111,7 +111,7 @@ def read_checked(path: Path, *needed: str) -> dict[str, Any]:
     try:
         content = read_json(path)
     except (JSONDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is damaged ({error}); delete it and run again") from error
+        raise UsageError(f"{path} is damaged ({error}); delete it, and run again or merge a good copy") from error
     if not isinstance(content, dict) or any(key not in content for key in needed):
         raise UsageError(f"{path} is not a file of this project (it must hold {', '.join(needed)}); move it elsewhere")
     schema = content.get("schema", SCHEMA)

@@ -8,7 +8,7 @@ from coworld_bench.config import resolve
 from coworld_bench.recipes import reference_return
 from coworld_bench.reporting.layout import Words, number
 from coworld_bench.reporting.published import not_measured
-from coworld_bench.reporting.selection import Selection
+from coworld_bench.reporting.selection import Measurement, Selection
 from coworld_bench.reporting.stats import detectable_difference, seeds_needed
 from coworld_bench.reporting.tables.details import failures
 from coworld_bench.reporting.tables.measured import References, shortcut
@@ -44,15 +44,11 @@ def scale(selection: Selection) -> str:
 
 def seeds(selection: Selection) -> str:
     """What difference between methods so few seeds can show, at the spread that was measured."""
-    spreads = [
-        summary.spread
-        for found in selection.measurements.values()
-        if (summary := found.summary) is not None and summary.spread is not None
-    ]
+    several = [found for found in once(selection) if len(found.runs) > 1]
+    spreads = [found.summary.spread for found in several if found.summary and found.summary.spread is not None]
     if not spreads:
         return "No cell has two seeds, so nothing is known of the spread between seeds: do not rank methods by this table."
-    counts = sorted(len(found.runs) for found in selection.measurements.values() if len(found.runs) > 1)
-    n, spread = mode(counts), median(spreads)
+    n, spread = mode(sorted(len(found.runs) for found in several)), median(spreads)
     difference = detectable_difference(spread, n)
     assert difference is not None
     cells = f"{len(spreads)} cell{'s' * (len(spreads) != 1)}"
@@ -64,9 +60,16 @@ def seeds(selection: Selection) -> str:
     )
 
 
+def once(selection: Selection) -> list[Measurement]:
+    """The measurements, of those that are made of the same runs one: a method without a source stands in the columns of all
+    sources of its target."""
+    return list({(row, *found.runs["run"]): found for (row, _), found in selection.measurements.items()}.values())
+
+
 def shortcuts(selection: Selection, references: References) -> list[str]:
     """Targets that a constant action solves, and targets of which that is not known."""
-    found = {cell: shortcut(selection, cell, references) for cell in dict.fromkeys(selection.plan.cells)}
+    targets = {(cell.target, cell.target_options): cell for cell in reversed(selection.plan.cells)}
+    found = {cell: shortcut(selection, cell, references) for cell in selection.plan.cells if cell in targets.values()}
     unfit = [entry for entry in found.values() if entry and entry.unfit]
     unknown = [cell.code for cell, entry in found.items() if entry is None]
     words = []

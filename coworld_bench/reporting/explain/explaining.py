@@ -122,6 +122,7 @@ def explanation(place: Place) -> dict[str, Any]:
         "row": place.row,
         "label": selection.labels[place.row],
         **column_words(place.cell, place.column),
+        "learnt_from": list(found.sources),
         "text": cell_text(found),
         "number": spread_columns(found.summary) | {"spread": SPREAD, "interval": INTERVAL},
         "seeds": seed_words(found),
@@ -344,5 +345,6 @@ def command(place: Place, records: list[Record]) -> str:
         words += ["--seeds", ",".join(map(str, sorted({*seeds, *found.planned})))]
     for key, value in sorted((selection.asked or {}).items()):
         words += ["-o", f"{key}={value}"]
-    folder = records[0].folder.parent if records else selection.store.folder
+    store = selection.store.folder
+    folder = records[0].folder.parent if records else store / "runs" if (store / "runs").is_dir() else store
     return shlex.join([*words, "--runs", str(folder)])

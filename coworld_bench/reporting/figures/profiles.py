@@ -147,7 +147,7 @@ def draw_iqms(panel: Axes, profiles: Mapping[str, Profile], looks: Mapping[str, 
     panel.grid(axis="x", color=FAINT, linewidth=0.5)
     panel.set_axisbelow(True)
     hollow = any(len(each.sample.cells) < most for each in profiles.values())
-    panel.set_xlabel("IQM of normalised scores, 95 % interval" + "   (hollow: fewer cells)" * hollow, fontsize=7)
+    panel.set_xlabel("IQM of normalised scores, 95 % interval" + "\n(hollow: fewer cells)" * hollow, fontsize=7)
 
 
 def legend_line(panel: Axes, row: int, look: Look) -> None:

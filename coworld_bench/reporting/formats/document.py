@@ -55,6 +55,7 @@ def row_document(label: str, found: Measurement, rows: pd.DataFrame | None) -> d
         "scores": {str(seed): score for seed, score in found.scores.items()},
         "runs": list(found.runs["run"]),
         "episodes": found.episodes,
+        "learnt_from": list(found.sources),
         "planned": len(found.planned),
         "failed": list(found.failed),
         "unfinished": list(found.unfinished),

@@ -33,7 +33,7 @@ from coworld_bench.tasks import find_task
 
 NEEDED = ("method", "target", "seed", "preset")
 FILES = (("result.json", FINISHED), ("failed.json", FAILED), ("config.json", UNFINISHED))
-AGAIN = "take the file from another copy (`coworld-bench store merge`), or delete the folder and do the run again"
+AGAIN = "delete the folder, then take the run from another copy (`coworld-bench store merge`) or do it again"
 RENAME = "give it back the name in its file"
 DELETE = "delete it when no process is at work in this store"
 

@@ -123,8 +123,9 @@ def aggregates_notes(
     notes = [
         "Of normalised scores, (score − random policy) / (reference return − random policy): 0 is a random policy, 1 the "
         f"reference. Random policy and reference by target: {'; '.join(ends) or 'none'}.",
-        "IQM: mean of the runs without their lowest and highest quarter, cells weighing the same. Median, mean: of the "
-        "cells' means. Optimality gap: how far runs stay below 1 on average, smaller is better (Agarwal et al. 2021).",
+        "IQM: mean of the runs without their lowest and highest quarter (rounded down to whole runs), cells weighing the "
+        "same. Median, mean: of the cells' means. Optimality gap: how far runs stay below 1 on average, smaller is better "
+        "(Agarwal et al. 2021).",
         interval_note(),
     ]
     known = [found for found in samples.values() if found]

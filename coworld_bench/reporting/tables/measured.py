@@ -191,6 +191,7 @@ def tidy(selection: Selection) -> Iterator[dict[str, Any]]:
             identity(selection, selection.labels[method], cell, "seeds")
             | spread_columns(found.summary)
             | {
+                "learnt_from": "+".join(found.sources),
                 "episodes": found.episodes,
                 "planned": len(found.planned),
                 "failed": len(found.failed),
