@@ -122,8 +122,8 @@ def opened(selection: Selection, found: Measurement, place: int) -> dict[str, An
 
 
 def explaining(selection: Selection, method: str, place: int) -> str:
-    """The command that tells all of a cell."""
-    asked = "".join(f" -o {key}={value}" for key, value in (selection.asked or {}).items())
+    """The command that tells all of a cell; where the files of its options lie is not for a page to say."""
+    asked = "".join(f" -o {key}={value}" for key, value in selection.options.items() if key in (selection.asked or {}))
     return f"coworld-bench explain {selection.plan.name}:{method}:{1 + place} --preset {selection.preset}{asked}"
 
 
