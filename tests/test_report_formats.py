@@ -11,12 +11,16 @@ from pathlib import Path
 import pytest
 from report_samples import put, put_anchors, put_failed, result
 
+from coworld_bench.cli import main
 from coworld_bench.errors import UsageError
 from coworld_bench.plans import Cell, Plan, list_plans, load_plan
 from coworld_bench.reporting import report
 from coworld_bench.reporting.formats.latex import escaped, latex
+from coworld_bench.reporting.indexing import write_index
 from coworld_bench.reporting.layout import Page, Table, Words
 from coworld_bench.reporting.processes import in_processes
+from coworld_bench.reporting.selection import select
+from coworld_bench.reporting.store import read_store
 
 TARGET, SOURCE = "metaworld/window_close", "metaworld/drawer_close"
 PLAN = Plan(
@@ -123,3 +127,40 @@ def test_shipped_plans_need_no_sign_that_latex_lacks() -> None:
         plan = load_plan(name)
         texts = [plan.title, *(arm.label for arm in plan.arms.values()), *(cell.code for cell in plan.cells)]
         assert all(escaped(text).isascii() for text in texts), texts
+
+
+def test_the_index_says_how_much_was_measured_and_what_the_paper_has(store: Path, tmp_path: Path) -> None:
+    read = read_store(store)
+    made = [
+        (select(read, load_plan(name), "quick"), f"{name}-quick") for name in ("table2", "table3", "figure8", "quickstart")
+    ]
+    paths = write_index(made, ["quick"], tmp_path, ("md", "html"))
+    lines = {line.partition("]")[0]: line for line in paths[1].read_text().splitlines() if line.startswith("- [")}
+    told = {name: next(line for start, line in lines.items() if start.startswith(f"- [{name}")) for name in TOLD}
+    assert all(text in told[name] for name, text in TOLD.items()), told
+    page = paths[0].read_text()
+    assert 'href="table2-quick/table2-quick.html"' in page and 'href="claims-quick/claims-quick.html"' in page
+    assert write_index(made, [], tmp_path, ("csv",)) == []
+
+
+TOLD = {
+    "Table 2": "1 of 60 cells complete, 3 runs; published averages that are not the mean of their cells: LOMPO",
+    "Table 3": "not measured yet; published averages that are not the mean of their cells: DrQ+BC",
+    "Figure 8": "the paper has pictures alone",
+    "Quickstart": "1 failed; not in the paper",
+    "Claims": "every statement of the paper that can be tested",
+}
+
+
+def test_without_results_of_ones_own_the_checkouts_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COWORLD_BENCH_RUNS", raising=False)
+    assert main(["report", "quickstart", "--format", "csv"]) == 0
+    said = capsys.readouterr()
+    assert "there is no folder runs of results; reading this checkout's measured ones" in said.err
+    assert (tmp_path / "report" / "quickstart-quick" / "quickstart-quick.csv").is_file()
+    (tmp_path / "runs").mkdir()
+    assert main(["report", "quickstart", "--format", "csv"]) == 2, "one's own, though empty"
+    assert main(["report", "quickstart", "--format", "csv", "--runs", str(tmp_path / "other")]) == 2

@@ -70,6 +70,6 @@ def how_much(selection: Selection) -> str:
 def published_facts(plan: Plan) -> tuple[str, ...]:
     """What is to be known of the paper's own numbers: that there are none, or that its averages are not its cells'."""
     if plan.published is None:
-        return ("not in the paper",)
+        return ("not in the paper" if kind_of(plan) == "others" else "the paper has pictures alone",)
     wrong = [average.method for average in averages(read_published(plan.published)) if average.disagrees]
     return (f"published averages that are not the mean of their cells: {', '.join(wrong)}",) if wrong else ()
