@@ -92,7 +92,7 @@ def rebuild(
 ) -> ResolvedRun:
     """The run as it was asked for, resolved again."""
     if not Checkpoints(folder / "checkpoints"):
-        raise UsageError(f"run {stored['run']} has no checkpoint in {folder}; results copied from elsewhere hold none")
+        raise UsageError(f"run {stored['run']} has no checkpoint of this version in {folder}; copied results hold none")
     if stored["method_file"] and method is None:
         raise UsageError(f"run {stored['run']} is of a method file of your own; name it with --method FILE.py")
     family = stored["method"].partition(":")[0]
