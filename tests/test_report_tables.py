@@ -275,6 +275,9 @@ def test_an_empty_store_and_a_missing_one(tmp_path: Path) -> None:
         report([], tmp_path)
     with pytest.raises(UsageError, match="no folder of results"):
         report(["table2"], tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file is a file; a store of results is a folder"):
+        report(["table2"], tmp_path / "file")
     assert "CoWorld" in table_text(PLAN, tmp_path)
 
 

@@ -50,6 +50,8 @@ def read_store(runs: Path | str | None = None) -> Store:
     """Everything below a store. Raises UsageError for a folder that is missing, and for a result that is damaged or
     newer than this version."""
     folder = runs_home(runs)
+    if folder.is_file():
+        raise UsageError(f"{folder} is a file; a store of results is a folder")
     if not folder.is_dir():
         raise UsageError(f"there is no folder of results {folder}; `coworld-bench run` makes one, --runs names another")
     entries, curves = [], []
