@@ -108,6 +108,36 @@ def test_none_and_one_need_no_process_and_fewer_are_refused() -> None:
         pass
 
 
+GOES_ON = """
+import os, signal
+from coworld_bench.envs.pool import env_pool
+from coworld_bench.stopping import stop_on_signals
+from coworld_bench.tasks import EnvSpec
+if __name__ == "__main__":
+    with stop_on_signals() as stop, env_pool(EnvSpec("toy/point"), 2) as pool:
+        for env in (0, 1):
+            pool.reset(env, env)
+            pool.take(env)
+        os.killpg(0, signal.{name})
+        for env in (0, 1):
+            pool.reset(env, env)
+            pool.take(env)
+        print("asked to stop:", stop())
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_to_the_whole_group_leaves_the_processes_to_their_parent(name: str, tmp_path: Path) -> None:
+    """As a terminal, `timeout` and a cluster's scheduler send it; the parent then ends at a checkpoint."""
+    script = tmp_path / "goes_on.py"
+    script.write_text(GOES_ON.format(name=name))
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, start_new_session=True, cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "asked to stop: True\n"), done.stderr
+
+
 AT_WORK = """
 import signal, sys
 from coworld_bench.envs.pool import env_pool

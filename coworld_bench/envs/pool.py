@@ -95,7 +95,7 @@ class EnvProcess:
         self.name, self.owes, self.cpu_s = f"{name} ({spec.task})", False, 0.0
         self.pipe, theirs = SPAWN.Pipe()
         self.process = SPAWN.Process(target=serve, args=(spec, theirs), name=name, daemon=True)
-        with ctrl_c_waits():
+        with signals_wait():
             self.process.start()
         theirs.close()
 
@@ -151,10 +151,11 @@ def env_pool(spec: EnvSpec, workers: int) -> Iterator[EnvPool | None]:
 
 
 @contextmanager
-def ctrl_c_waits() -> Iterator[None]:
-    """Hold SIGINT back while a process is started, which inherits that and so never sees one, not even at its imports."""
+def signals_wait() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back while a process is started, which inherits that and so never sees one, not even at its
+    imports: they often reach a whole group, in which the parent alone decides when to end."""
     resource_tracker.ensure_running()  # it would be started with the process, and let SIGINT through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
