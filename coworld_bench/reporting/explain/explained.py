@@ -59,7 +59,7 @@ def also(found: dict[str, Any]) -> str:
 
 def cell_lines(found: dict[str, Any]) -> Iterator[str]:
     """One paragraph a question: what, from which runs, of which data and settings, by whom, beside what, and what else."""
-    sources = ", ".join(found["learnt_from"]) or found["source"]
+    sources = ", ".join(found["learnt_from"])
     pair = f"{sources} → {found['target']}" if sources else found["target"]
     yield f"{found['label']} on {found['code']}: {found['text']}"
     yield f"{found['title']} · preset {found['preset']}{also(found)}"

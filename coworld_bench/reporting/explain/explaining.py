@@ -122,7 +122,7 @@ def explanation(place: Place) -> dict[str, Any]:
         "row": place.row,
         "label": selection.labels[place.row],
         **column_words(place.cell, place.column),
-        "learnt_from": list(found.sources),
+        "learnt_from": list(found.sources) if len(found.runs) else list(filter(None, [place.cell.source])),
         "text": cell_text(found),
         "number": spread_columns(found.summary) | {"spread": SPREAD, "interval": INTERVAL},
         "seeds": seed_words(found),
