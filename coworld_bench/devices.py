@@ -10,6 +10,8 @@ from pathlib import Path
 
 from coworld_bench.errors import NotUsable, unknown
 
+GPU_SHARE = "COWORLD_BENCH_GPU_SHARE"  # in a process's environment: its part of a GPU, 0 to 1
+GPU_SPARE = 0.95  # of a share; the rest is for what CUDA itself takes
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -24,6 +26,9 @@ def choose_device(name: str = "auto") -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise NotUsable("--device cuda was asked for, but PyTorch finds no CUDA device; use --device cpu")
     if name == "cuda" or (name == "auto" and torch.cuda.is_available()):
+        share = os.environ.get(GPU_SHARE)
+        if share:
+            torch.cuda.set_per_process_memory_fraction(GPU_SPARE * float(share))
         torch.set_float32_matmul_precision("high")  # TF32 in what stays float32: the recurrences
         return "cuda"
     prepare_cpu()

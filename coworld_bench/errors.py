@@ -3,8 +3,11 @@
 UserError             one sentence: what was given, what is allowed, what to do
 ├── UsageError        2   unknown name, bad option, bad configuration
 ├── DatasetError      3   a dataset is missing or damaged
-└── NotUsable         4   the machine lacks something: OpenGL, CUDA, a package
-    └── MissingPackage
+├── NotUsable         4   the machine lacks something: OpenGL, CUDA, a package
+│   └── MissingPackage
+└── Busy              5   another process is at it (in data.lock)
+
+6 out of memory, 75 stopped at a checkpoint: give the same command again, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from traceback import walk_tb
 
 FEW = 4  # names that fit into a sentence
 OWN_METHOD = "coworld_own_method_"  # what the modules of users' own method files are called, before a name
-OK, SOME_FAILED, USAGE, DATASET, NOT_USABLE, STOPPED, INTERRUPTED = 0, 1, 2, 3, 4, 75, 130
+OK, SOME_FAILED, USAGE, DATASET, NOT_USABLE, LOCKED, OUT_OF_MEMORY, STOPPED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 6, 75, 130
 
 
 class UserError(Exception):

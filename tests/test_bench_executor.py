@@ -1,4 +1,4 @@
-"""The local executor, on jobs of a few milliseconds."""
+"""The executor on this machine's processes, with jobs of a few milliseconds."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from typing import Any
 
 import pytest
 
-from coworld_bench.bench import executor
-from coworld_bench.bench.executor import Executor, Job, Outcome
-from coworld_bench.errors import INTERRUPTED, STOPPED, UsageError
+from coworld_bench.bench import child, executor
+from coworld_bench.bench.backends import local
+from coworld_bench.bench.backends.local import Local
+from coworld_bench.bench.child import Limits
+from coworld_bench.bench.executor import Executor
+from coworld_bench.bench.job import Job, Outcome
+from coworld_bench.bench.retrying import Retries
+from coworld_bench.bench.status import stop_path
+from coworld_bench.errors import INTERRUPTED, LOCKED, OUT_OF_MEMORY, STOPPED, USAGE, UsageError
 
 NO_SITE = (sys.executable, "-I", "-S", "-c")
 
@@ -31,6 +37,9 @@ class Watcher:
     def progressed(self, job: Job, progress: Mapping[str, Any]) -> None:
         self.progress.append(progress)
 
+    def repeated(self, job: Job, outcome: Outcome) -> None:
+        self.events.append(("repeated", job.key))
+
     def ended(self, job: Job, outcome: Outcome) -> None:
         self.events.append((outcome.state, job.key))
 
@@ -42,8 +51,11 @@ def make_job(folder: Path, key: str, code: str = "", needs: tuple[str, ...] = ()
     return Job("train", key, (*NO_SITE, script), product.is_file, lambda: folder / f"{key}.log", needs, **values)
 
 
-def execute(*jobs: Job, slots: int = 2, watch: Watcher | None = None, grace_s: float = 5.0) -> dict[str, Outcome]:
-    return Executor([{} for _ in range(slots)], watch or Watcher(), grace_s).run(jobs)
+def execute(
+    *jobs: Job, slots: int = 2, watch: Watcher | None = None, limits: Limits = child.NO_LIMITS, retries: int = 0
+) -> dict[str, Outcome]:
+    backend = Local([{} for _ in range(slots)], limits)
+    return Executor(backend, watch or Watcher(), Retries(retries, pauses_s=(0.01,))).run(jobs)
 
 
 def test_a_crash_stops_only_what_needs_it(tmp_path: Path) -> None:
@@ -117,7 +129,7 @@ def test_slots_limit_and_reach_the_children(tmp_path: Path) -> None:
         "import time; time.sleep(0.05); os.remove(inside); open(product, 'w').close()"
     )
     jobs = [make_job(tmp_path, f"job{index}", code) for index in range(5)]
-    outcomes = Executor([{"SLOT": "a"}, {"SLOT": "b"}], Watcher()).run(jobs)
+    outcomes = Executor(Local([{"SLOT": "a"}, {"SLOT": "b"}]), Watcher()).run(jobs)
     assert {outcome.state for outcome in outcomes.values()} == {"done"}
     used = {path.suffix for path in tmp_path.glob("job*.made?")}
     assert used == {".madea", ".madeb"}
@@ -127,7 +139,7 @@ def test_a_job_that_another_process_does_is_waited_for(tmp_path: Path, monkeypat
     monkeypatch.setattr(executor, "BUSY_S", 0.05)
     code = (
         "import os\nif not os.path.exists(product + 'asked'):\n"
-        f"    open(product + 'asked', 'w').close(); os._exit({STOPPED})\n"
+        f"    open(product + 'asked', 'w').close(); os._exit({LOCKED})\n"
         "open(product, 'w').close()"
     )
     watch = Watcher()
@@ -168,14 +180,162 @@ def test_an_interrupt_keeps_what_is_done_and_stops_the_rest(tmp_path: Path, numb
     pid_file = tmp_path / "long.made.pid"
     wait = f"import os, time\nwhile not os.path.exists({str(pid_file)!r}): time.sleep(0.01)\nopen(product, 'w').close()"
     jobs = [make_job(tmp_path, "short", wait), make_job(tmp_path, "long", code), make_job(tmp_path, "queued")]
-    at_work = Executor([{}, {}], Interrupter(number), grace_s=0.5)
+    at_work = Executor(Local([{}, {}], Limits(grace_s=0.5)), Interrupter(number))
     outcomes = at_work.run(jobs)
     assert at_work.interrupted
     assert {key: outcome.state for key, outcome in outcomes.items()} == {
         "short": "done", "long": "interrupted", "queued": "interrupted",
     }  # fmt: skip
-    assert outcomes["long"].code == INTERRUPTED
+    assert outcomes["long"].code == at_work.ended_by == (STOPPED if number == signal.SIGTERM else INTERRUPTED)
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid_file.read_text()), 0)
     again = execute(*jobs[::2])
     assert (again["short"].state, again["queued"].state) == ("finished before", "done")
+
+
+def counting(ending: str) -> str:
+    """A job's code: makes its product at its third attempt; the first two leave their mark and end so."""
+    return (
+        "import os, signal\nwith open(product + '.attempts', 'a') as file:\n"
+        "    file.write(os.environ['COWORLD_BENCH_ATTEMPT'])\n"
+        "if os.path.getsize(product + '.attempts') > 2: open(product, 'w').close(); raise SystemExit(0)\n" + ending
+    )
+
+
+@pytest.mark.parametrize(
+    "ending",
+    ["os.kill(os.getpid(), signal.SIGKILL)", f"raise SystemExit({OUT_OF_MEMORY})", f"raise SystemExit({STOPPED})"],
+)
+def test_what_a_repetition_may_mend_is_repeated(tmp_path: Path, ending: str) -> None:
+    watch = Watcher()
+    outcome = execute(make_job(tmp_path, "victim", counting(ending)), watch=watch, retries=2)["victim"]
+    assert (outcome.state, outcome.attempts) == ("done", 3)
+    assert (tmp_path / "victim.made.attempts").read_text() == "123"
+    assert [event for event, _ in watch.events] == ["started", "repeated", "repeated", "done"]
+
+
+def test_repetitions_are_counted(tmp_path: Path) -> None:
+    outcome = execute(make_job(tmp_path, "victim", counting("os.kill(os.getpid(), signal.SIGKILL)")), retries=1)["victim"]
+    assert (outcome.state, outcome.attempts, outcome.note) == ("failed", 2, "killed by SIGKILL")
+
+
+@pytest.mark.parametrize("code", [1, USAGE, 3, 4])
+def test_an_error_of_the_jobs_own_is_not_repeated(tmp_path: Path, code: int) -> None:
+    outcome = execute(make_job(tmp_path, "wrong", counting(f"raise SystemExit({code})")), retries=2)["wrong"]
+    assert (outcome.state, outcome.attempts, outcome.code) == ("failed", 1, code)
+
+
+def test_an_attempt_that_got_further_does_not_count(tmp_path: Path) -> None:
+    further = (
+        "import json, os, signal\nnumber = int(os.environ['COWORLD_BENCH_ATTEMPT'])\n"
+        "print(json.dumps({'updates': min(number, 4), 'updates_total': 10}), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    outcome = execute(make_job(tmp_path, "slow", further), retries=1)["slow"]
+    assert (outcome.state, outcome.attempts) == ("failed", 5)  # four that got further, each of them repeated, and one more
+
+
+def test_a_job_that_takes_too_long_is_stopped_and_not_repeated(tmp_path: Path) -> None:
+    polite = "import signal\nsignal.signal(signal.SIGINT, lambda *_: os._exit(75))\n" + SLEEPER
+    limits = Limits(timeout_s=0.5, grace_s=0.5)
+    jobs = [make_job(tmp_path, "polite", polite), make_job(tmp_path, "deaf", DEAF), make_job(tmp_path, "quick")]
+    outcomes = execute(*jobs, slots=3, limits=limits, retries=2)
+    assert {key: (outcome.state, outcome.attempts) for key, outcome in outcomes.items()} == {
+        "polite": ("failed", 1), "deaf": ("failed", 1), "quick": ("done", 1),
+    }  # fmt: skip
+    assert outcomes["polite"].code == STOPPED
+    assert outcomes["deaf"].code == -signal.SIGKILL
+    assert "stopped after 0.5 s, its --timeout" in outcomes["deaf"].note
+
+
+EATER = "import time\nblocks = []\nwhile True: blocks.append(b'x' * (8 << 20)); time.sleep(0.005)"
+
+
+def test_a_job_that_eats_memory_is_ended_and_the_rest_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "LOOK_S", 0.05)
+    forking = f"import os\nif os.fork(): os.wait()\nelse:\n    exec({EATER!r})"
+    jobs = [make_job(tmp_path, "eater", EATER), make_job(tmp_path, "forking", forking), make_job(tmp_path, "modest")]
+    outcomes = execute(*jobs, slots=2, limits=Limits(memory_bytes=200 << 20), retries=1)
+    assert {key: (outcome.state, outcome.attempts) for key, outcome in outcomes.items()} == {
+        "eater": ("failed", 2), "forking": ("failed", 2), "modest": ("done", 1),
+    }  # fmt: skip
+    assert outcomes["eater"].note == "killed: it took more than --memory, 0.195 GiB"
+
+
+def test_before_the_machine_has_no_memory_left_the_greediest_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "LOOK_S", 0.05)
+    big = tmp_path / "big"
+    monkeypatch.setattr(local, "free_memory", lambda: 0 if big.exists() else 1 << 40)
+    greedy = f"block = b'x' * (64 << 20)\nopen({str(big)!r}, 'w').close()\nimport time; time.sleep(60)"
+    modest = f"import os, time\nwhile not os.path.exists({str(big)!r}): time.sleep(0.01)\nopen(product, 'w').close()"
+
+    class Restorer(Watcher):
+        def ended(self, job: Job, outcome: Outcome) -> None:
+            super().ended(job, outcome)
+            if job.key == "greedy":
+                big.unlink()
+
+    outcomes = execute(make_job(tmp_path, "greedy", greedy), make_job(tmp_path, "modest", modest), watch=Restorer())
+    assert (outcomes["greedy"].state, outcomes["modest"].state) == ("failed", "done")
+    assert "about to run out of memory" in outcomes["greedy"].note
+
+
+def test_a_process_without_a_sign_of_life_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "LOOK_S", 0.05)
+    monkeypatch.setattr(child, "SILENT_S", 0.4)
+    beat = f"open({str(tmp_path / 'hung.status.json')!r}, 'w').close()\n"
+    hung = counting("import time; time.sleep(60)")
+    outcomes = execute(
+        make_job(tmp_path, "hung", beat + hung),
+        make_job(tmp_path, "quiet", "import time; time.sleep(1); open(product, 'w').close()"),
+    )
+    assert outcomes["quiet"].state == "done"
+    assert (outcomes["hung"].state, outcomes["hung"].code) == ("failed", -signal.SIGKILL)
+    assert "no sign of life" in outcomes["hung"].note
+
+
+def test_somebody_may_stop_one_job(tmp_path: Path) -> None:
+    """One that stops by itself at its file is not repeated; what was asked before it began is forgotten."""
+    waiting = (
+        "import os, time\nfor _ in range(600):\n    if os.path.exists(product[:-4] + 'stop'): os._exit(75)\n"
+        "    time.sleep(0.05)"
+    )
+
+    class Stopper(Watcher):
+        def started(self, job: Job) -> None:
+            super().started(job)
+            if job.key == "one":
+                stop_path(job.log()).touch()
+
+    jobs = [make_job(tmp_path, "one", waiting), make_job(tmp_path, "other"), make_job(tmp_path, "after", needs=("one",))]
+    stop_path(jobs[1].log()).touch()
+    outcomes = execute(*jobs, watch=Stopper(), retries=2)
+    assert {key: outcome.state for key, outcome in outcomes.items()} == {
+        "one": "stopped", "other": "done", "after": "not started",
+    }  # fmt: skip
+    assert outcomes["one"].code == STOPPED
+
+
+def test_a_request_to_stop_ends_all(tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    code = f"open({str(asked)!r}, 'w').close()\n{SLEEPER}"
+    at_work = Executor(Local([{}], Limits(grace_s=0.5)), Watcher(), asked_to_stop=asked.exists)
+    outcomes = at_work.run([make_job(tmp_path, "long", code), make_job(tmp_path, "queued")])
+    assert [outcome.state for outcome in outcomes.values()] == ["interrupted", "interrupted"]
+    assert at_work.ended_by == STOPPED
+
+
+def test_a_process_that_cannot_begin_is_a_failure_of_its_job(tmp_path: Path) -> None:
+    absent = Job("train", "absent", (str(tmp_path / "no such program"),), lambda: False, lambda: tmp_path / "absent.log")
+    outcomes = execute(absent, make_job(tmp_path, "other"), slots=1)
+    assert (outcomes["absent"].state, outcomes["other"].state) == ("failed", "done")
+    assert "its process cannot begin" in outcomes["absent"].note
+
+
+def test_jobs_begin_in_their_order_as_soon_as_their_needs_are_there(tmp_path: Path) -> None:
+    jobs = [make_job(tmp_path, "data1"), make_job(tmp_path, "run1", needs=("data1",)), make_job(tmp_path, "data2")]
+    watch = Watcher()
+    execute(*jobs, slots=1, watch=watch)
+    assert [key for event, key in watch.events if event == "started"] == ["data1", "run1", "data2"]

@@ -16,7 +16,7 @@ from coworld_bench.bench.estimates import SECONDS, estimate_all, estimate_train,
 from coworld_bench.bench.executor import Job
 from coworld_bench.bench.jobs import Place, plan_jobs, select
 from coworld_bench.data.lock import Busy
-from coworld_bench.errors import STOPPED, UsageError
+from coworld_bench.errors import LOCKED, UsageError
 from coworld_bench.files import write_json
 from coworld_bench.plans import Plan, parse_plan
 from coworld_bench.recipes import Reference
@@ -190,7 +190,7 @@ def job(asked, observe, stop):
     return 0
 
 worker.KINDS["test"] = job
-sys.exit(worker.main('{"kind": "test", "home": "%s"}' % sys.argv[1]))
+sys.exit(worker.main('{"kind": "test", "job": "test it", "home": "%s"}' % sys.argv[1], sys.argv[1] + "/status.json"))
 """
 
 
@@ -204,7 +204,7 @@ def test_a_claimed_job_is_nobody_elses_until_its_holder_dies(tmp_path: Path) -> 
             pass
         work = [sys.executable, "-c", WORK, str(tmp_path)]
         refused = subprocess.run(work, capture_output=True, text=True, cwd=ROOT)
-        assert (refused.returncode, refused.stdout) == (STOPPED, "")
+        assert (refused.returncode, refused.stdout) == (LOCKED, "")
     finally:
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()

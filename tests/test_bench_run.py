@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from coworld_bench.bench import run as bench_run
 from coworld_bench.bench.board import LiveBoard, PlainBoard
-from coworld_bench.bench.executor import Job, Outcome
-from coworld_bench.bench.run import make_slots, needed_jobs, run
+from coworld_bench.bench.execution import THREADS, make_slots, parse_duration, parse_shard, parse_size
+from coworld_bench.bench.job import Job, Outcome
+from coworld_bench.bench.run import needed_jobs, run
+from coworld_bench.devices import GPU_SHARE
 from coworld_bench.errors import DATASET, INTERRUPTED, SOME_FAILED, UsageError
 from coworld_bench.plans import parse_plan
 
@@ -148,13 +152,46 @@ def test_work_in_this_process_is_the_same_work(tmp_path: Path) -> None:
 
 
 def test_cpu_slots_are_one_thread_each() -> None:
-    assert make_slots("cpu", 3) == [{name: "1" for name in bench_run.THREADS} | {"COWORLD_BENCH_PROCESSES": "3"}] * 3
+    assert make_slots("cpu", 3) == [{name: "1" for name in THREADS} | {"COWORLD_BENCH_PROCESSES": "3"}] * 3
 
 
 def test_gpu_slots_go_round_the_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in make_slots("cuda", None)] == ["4", "6"]
     assert [slot["CUDA_VISIBLE_DEVICES"] for slot in make_slots("cuda", 3)] == ["4", "6", "4"]
+    assert GPU_SHARE not in make_slots("cuda", None)[0]
+
+
+def test_processes_that_share_a_gpu_get_a_part_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    four = make_slots("cuda", None, per_gpu=2)
+    assert [(slot["CUDA_VISIBLE_DEVICES"], slot[GPU_SHARE]) for slot in four] == [("4", "0.5000"), ("6", "0.5000")] * 2
+    assert len(make_slots("cuda", 3, per_gpu=2)) == 3
+    assert len(make_slots("cuda", 9, per_gpu=4)) == 8
+
+
+@pytest.mark.parametrize(
+    ("function", "text", "value"),
+    [
+        (parse_duration, "90", 90.0), (parse_duration, "90s", 90.0), (parse_duration, "1.5h", 5400.0),
+        (parse_duration, "2d", 172800.0), (parse_size, "8GB", 8 * 10**9), (parse_size, "1.5 GiB", 3 * 2**29),
+        (parse_shard, "0/2", (0, 2)), (parse_shard, "3/4", (3, 4)),
+    ],
+)  # fmt: skip
+def test_quantities_are_read(function: Callable[[str], Any], text: str, value: object) -> None:
+    assert function(text) == value
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (parse_duration, "soon"), (parse_duration, "0"), (parse_duration, "-3h"), (parse_size, "8"), (parse_size, "8 m"),
+        (parse_shard, "2/2"), (parse_shard, "1"), (parse_shard, "-1/2"), (parse_shard, "0/0"),
+    ],
+)  # fmt: skip
+def test_what_is_no_quantity_is_refused(function: Callable[[str], Any], text: str) -> None:
+    with pytest.raises(UsageError, match="is written"):
+        function(text)
 
 
 @pytest.mark.parametrize("kind", [PlainBoard, LiveBoard])

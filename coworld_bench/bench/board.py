@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from coworld_bench.bench.executor import Job, Outcome
+from coworld_bench.bench.job import Job, Outcome
 
 QUIET_S = 60.0  # between two plain lines about the same job
 
@@ -55,6 +55,9 @@ class PlainBoard:
         if share is not None and now - self._spoke.get(job.key, 0.0) >= QUIET_S:
             self._spoke[job.key] = now
             self.say(f"{share:4.0%} of {job.key}  {latest(progress)}".rstrip())
+
+    def repeated(self, job: Job, outcome: Outcome) -> None:
+        self.say(f"again: {job.key}: {outcome.note.splitlines()[-1]}")
 
     def ended(self, job: Job, outcome: Outcome) -> None:
         if outcome.state == "interrupted":

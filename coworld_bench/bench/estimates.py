@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from statistics import median
 
-from coworld_bench.bench.executor import Job
+from coworld_bench.bench.job import Job
 from coworld_bench.config import resolve
 from coworld_bench.files import read_json
 

@@ -1,268 +1,236 @@
-"""The local executor: one subprocess per job, in a process group of its own, with its stderr in a file; or none at all.
+"""The executor: which job is begun when, what becomes of it, and which attempts are made again.
 
-What counts is the store on disk: a job is done when what it makes is there, whoever made it. The child writes progress
-as JSON lines to its stdout and ends with an exit code of `errors`; STOPPED says that another process is at this job.
-"""
+What counts is the store on disk: a job is done when what it makes is there, whoever made it. A job's process writes
+progress as JSON lines and ends with an exit code of `errors`; LOCKED says that another process is at this job."""
 
 from __future__ import annotations
 
-import json
-import os
-import select
+import heapq
 import signal
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal, Protocol
 
-from coworld_bench.bench.worker import perform
-from coworld_bench.errors import INTERRUPTED, OK, STOPPED, UserError
+from coworld_bench.bench.backends import Attempt, Backend
+from coworld_bench.bench.board import fraction
+from coworld_bench.bench.child import Ending
+from coworld_bench.bench.job import Job, Outcome, Watch
+from coworld_bench.bench.retrying import TWICE, Retries
+from coworld_bench.bench.status import stop_path
+from coworld_bench.errors import INTERRUPTED, LOCKED, STOPPED, UserError
 
-State = Literal["done", "finished before", "failed", "not started", "interrupted"]
-POLL_S, BUSY_S, ERROR_LINES = 0.2, 2.0, 20
-
-
-@dataclass(frozen=True)
-class Job:
-    """Something to make. `finished` says whether it is there; `log` is the child's stderr; `again` makes it anew. `check`
-    raises UsageError where it cannot be made, before anything is."""
-
-    kind: str
-    key: str
-    argv: tuple[str, ...]
-    finished: Callable[[], bool]
-    log: Callable[[], Path]
-    needs: tuple[str, ...] = ()
-    estimate_s: float | None = None
-    accepts: tuple[int, ...] = (OK,)
-    again: bool = False
-    check: Callable[[], None] = lambda: None
-    identity: Mapping[str, Any] = field(default_factory=dict)
+POLL_S, BUSY_S = 0.2, 2.0
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended. `note`: the last lines of its stderr, or what it waited for in vain."""
-
-    state: State
-    note: str = ""
-    seconds: float = 0.0
-    code: int = OK
-
-    @property
-    def good(self) -> bool:
-        return self.state in ("done", "finished before")
-
-
-class Watch(Protocol):
-    """Told what happens, in the order in which it happens."""
-
-    def started(self, job: Job) -> None: ...
-
-    def progressed(self, job: Job, progress: Mapping[str, Any]) -> None: ...
-
-    def ended(self, job: Job, outcome: Outcome) -> None: ...
-
-
-class Child:
-    """A job's process."""
-
-    def __init__(self, job: Job, slot: Mapping[str, str]) -> None:
-        self.job, self.slot, self.began = job, slot, time.monotonic()
-        self.log = job.log()
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as stderr:
-            self.log_start = stderr.seek(0, os.SEEK_END)
-            self.process = subprocess.Popen(
-                job.argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                env={**os.environ, **slot},
-                start_new_session=True,  # Ctrl-C is ours to hand on
-            )
-        assert self.process.stdout is not None
-        self.pipe = self.process.stdout
-        os.set_blocking(self.pipe.fileno(), False)
-        self._torn = b""
-
-    def news(self) -> Iterator[Mapping[str, Any]]:
-        """The progress written since the last call; what is no JSON object is left out."""
-        chunk = self.pipe.read()
-        *lines, self._torn = (self._torn + (chunk or b"")).split(b"\n")
-        for line in lines:
-            try:
-                value = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(value, dict):
-                yield value
-
-    def outcome(self) -> Outcome | None:
-        """None while it runs, or when another process turned out to be at the job."""
-        code = self.process.poll()
-        if code is None or self.busy:
-            return None
-        seconds = time.monotonic() - self.began
-        if code in self.job.accepts and self.job.finished():
-            return Outcome("done", seconds=seconds, code=code)
-        return Outcome("failed", self._error(code), seconds, code)
-
-    @property
-    def busy(self) -> bool:
-        return self.process.poll() == STOPPED
-
-    def _error(self, code: int) -> str:
-        with self.log.open("rb") as stderr:
-            stderr.seek(self.log_start)
-            lines = stderr.read().decode(errors="replace").strip().splitlines()[-ERROR_LINES:]
-        if code < 0:
-            lines.append(f"killed by {signal.Signals(-code).name}")
-        return "\n".join(lines) or f"ended with code {code} and said nothing"
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the whole process group."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
-
-    def close(self) -> None:
-        self.process.wait()
-        self.pipe.close()
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, or a request to stop: like Ctrl-C, but the command is to be given again."""
 
 
 class Executor:
-    """Runs jobs whose needs are there, as many at a time as there are slots; a slot is what it adds to the environment."""
+    """Runs jobs whose needs are there, as many at a time as the backend has room for."""
 
-    def __init__(self, slots: Sequence[Mapping[str, str]], watch: Watch, grace_s: float = 10.0) -> None:
-        assert slots, slots
-        self.free, self.watch, self.grace_s = list(slots), watch, grace_s
-        self.waiting: dict[str, Job] = {}
-        self.children: list[Child] = []
+    def __init__(
+        self,
+        backend: Backend,
+        watch: Watch,
+        retries: Retries = TWICE,
+        asked_to_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.backend, self.watch, self.retries, self.asked_to_stop = backend, watch, retries, asked_to_stop
         self.outcomes: dict[str, Outcome] = {}
-        self.not_before: dict[str, float] = {}
-        self.interrupted = False
+        self.lacking: dict[str, set[str]] = {}  # of the jobs that wait for needs, which
+        self.needed_by: dict[str, list[Job]] = {}
+        self.ready: list[tuple[int, Job]] = []  # a heap: in the order in which they were asked for
+        self.later: list[tuple[float, int, Job]] = []  # a heap: when to try again
+        self.at_work: dict[str, tuple[Job, Attempt]] = {}
+        self.history: dict[str, History] = {}
+        self.ended_by: int | None = None
+
+    @property
+    def interrupted(self) -> bool:
+        return self.ended_by is not None
 
     def run(self, jobs: Iterable[Job]) -> dict[str, Outcome]:
-        """Every job's outcome. A need that is none of `jobs` counts as there. Ctrl-C ends it early: see `interrupted`."""
-        self.waiting = {job.key: job for job in jobs}
+        """Every job's outcome. A need that is none of `jobs` counts as there. Ctrl-C, SIGTERM or a request to stop ends it
+        early: `ended_by` is then the exit code that says so."""
+        self._queue({job.key: job for job in jobs})
         try:
             with sigterm_as_interrupt():
-                while self.waiting or self.children:
+                while self.ready or self.later or self.at_work:
                     self._turn()
-        except KeyboardInterrupt:
-            self.interrupted = True
+        except KeyboardInterrupt as interrupt:
+            self.ended_by = STOPPED if isinstance(interrupt, Terminated) else INTERRUPTED
             self._stop()
         finally:
-            self._kill()
+            self.backend.close()
         return self.outcomes
 
+    def _queue(self, jobs: dict[str, Job]) -> None:
+        for place, job in enumerate(jobs.values()):
+            self.history[job.key] = History(place)
+            lacking = set(job.needs) & set(jobs)
+            if not lacking:
+                self._make_ready(job)
+                continue
+            self.lacking[job.key] = lacking
+            for need in lacking:
+                self.needed_by.setdefault(need, []).append(job)
+
+    def _make_ready(self, job: Job) -> None:
+        heapq.heappush(self.ready, (self.history[job.key].place, job))
+
     def _turn(self) -> None:
-        for job in list(self.waiting.values()):
-            self._consider(job)
-        if self.children:
-            select.select([child.pipe for child in self.children], [], [], POLL_S)
-        elif self.waiting:
+        if self.asked_to_stop():
+            raise Terminated
+        while self.later and self.later[0][0] <= time.monotonic():
+            self._make_ready(heapq.heappop(self.later)[-1])
+        self._begin()
+        if self.at_work:
+            self.backend.wait(POLL_S)
+        elif self.later:
             time.sleep(POLL_S)
-        for child in list(self.children):
-            self._follow(child)
+        for job, attempt in list(self.at_work.values()):
+            self._follow(job, attempt)
 
-    def _consider(self, job: Job) -> None:
-        """Start a waiting job, or end it without a start, or leave it waiting."""
-        pending = {*self.waiting, *(child.job.key for child in self.children)}
-        lacking = [need for need in job.needs if need in self.outcomes and not self.outcomes[need].good]
-        if lacking:
-            self._end(job, Outcome("not started", lacking[0]))
-        elif self.free and not pending.intersection(job.needs) and time.monotonic() >= self.not_before.get(job.key, 0):
-            self._start(job)
+    def _begin(self) -> None:
+        """Begin as many attempts as there is room for."""
+        chosen: list[Job] = []
+        while self.ready and len(chosen) < self.backend.room():
+            _, job = heapq.heappop(self.ready)
+            if self._is_to_do(job):
+                chosen.append(job)
+        if chosen:
+            for job in chosen:
+                self.history[job.key].attempts += 1
+            attempts = self.backend.start(chosen, [self.history[job.key].attempts for job in chosen])
+            self.at_work |= {job.key: (job, attempt) for job, attempt in zip(chosen, attempts, strict=True)}
 
-    def _start(self, job: Job) -> None:
+    def _is_to_do(self, job: Job) -> bool:
+        """Whether an attempt at a job is to be made; ends it where not."""
         try:
             if not job.again and job.finished():
                 self._end(job, Outcome("finished before"))
-                return
-            if job.key not in self.not_before:
-                self.watch.started(job)
-            self._launch(job)
+                return False
+            stop_path(job.log()).unlink(missing_ok=True)
         except UserError as error:
             self._end(job, Outcome("failed", f"error: {error}", code=error.exit_code))
+            return False
+        except OSError:
+            pass  # nobody can have asked it to stop there
+        if not self.history[job.key].announced:
+            self.history[job.key].announced = True
+            self.watch.started(job)
+        return True
 
-    def _launch(self, job: Job) -> None:
-        self.children.append(Child(job, self.free.pop(0)))
-        del self.waiting[job.key]
+    def _follow(self, job: Job, attempt: Attempt) -> None:
+        ending = attempt.ending()  # before reading, so that nothing is missed
+        for progress in attempt.news():
+            self.history[job.key].reach(fraction(progress) or 0.0)
+            self.watch.progressed(job, progress)
+        if ending is None:
+            return
+        del self.at_work[job.key]
+        attempt.close()
+        if ending.code == LOCKED:
+            self._wait(job)
+        else:
+            self._judge(job, ending)
+
+    def _judge(self, job: Job, ending: Ending) -> None:
+        """End a job, or let it be tried again."""
+        history = self.history[job.key]
+        outcome = history.outcome(job, ending)
+        if not outcome.good and asked_alone(job):
+            self._end(job, outcome_of_stop(outcome))
+        elif outcome.good or not self.retries.worth(ending) or not history.may_repeat(self.retries.limit):
+            self._end(job, outcome)
+        else:
+            self.watch.repeated(job, outcome)
+            self._later(job, self.retries.pause_s(history.repetitions))
 
     def _wait(self, job: Job) -> None:
-        """Try again later, when whoever is at the job may have made it."""
-        self.waiting[job.key] = job
-        self.not_before[job.key] = time.monotonic() + BUSY_S
+        """Try again later, when whoever is at the job may have made it; that was no attempt."""
+        self.history[job.key].attempts -= 1
+        self._later(job, BUSY_S)
 
-    def _follow(self, child: Child) -> None:
-        ended = child.process.poll() is not None  # before reading, so that nothing is missed
-        for progress in child.news():
-            self.watch.progressed(child.job, progress)
-        if not ended:
-            time.sleep(0.01)  # a closed pipe is always readable
-            return
-        self._release(child)
-        outcome = child.outcome()
-        if outcome is not None:
-            self._end(child.job, outcome)
-        else:
-            self._wait(child.job)
+    def _later(self, job: Job, seconds: float) -> None:
+        heapq.heappush(self.later, (time.monotonic() + seconds, self.history[job.key].place, job))
 
     def _end(self, job: Job, outcome: Outcome) -> None:
-        self.waiting.pop(job.key, None)
+        """Tell of it, and of those that need it: they may begin now, or never."""
         self.outcomes[job.key] = outcome
         self.watch.ended(job, outcome)
-
-    def _release(self, child: Child) -> None:
-        child.close()
-        self.children.remove(child)
-        self.free.append(child.slot)
+        for other in self.needed_by.pop(job.key, ()):
+            if other.key not in self.lacking:
+                continue
+            self.lacking[other.key].discard(job.key)
+            if not outcome.good:
+                del self.lacking[other.key]
+                self._end(other, Outcome("not started", job.key))
+            elif not self.lacking[other.key]:
+                del self.lacking[other.key]
+                self._make_ready(other)
 
     def _stop(self) -> None:
-        """Ask the children to stop; what is running or waiting is `interrupted`."""
-        for child in self.children:
-            child.signal(signal.SIGINT)
-        deadline = time.monotonic() + self.grace_s
-        try:
-            for child in self.children:
-                child.process.wait(max(0.0, deadline - time.monotonic()))
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            pass
-        for child in self.children:
-            outcome = child.outcome()
-            done = outcome is not None and outcome.good
-            self._end(child.job, outcome if done and outcome else Outcome("interrupted", code=INTERRUPTED))
-        for job in list(self.waiting.values()):
-            self._end(job, Outcome("interrupted", code=INTERRUPTED))
+        """Ask the processes to stop; what is running or waiting is `interrupted`."""
+        for _, attempt in self.at_work.values():
+            attempt.stop()
+        with suppress(KeyboardInterrupt):
+            deadline = time.monotonic() + self.backend.grace_s
+            while time.monotonic() < deadline and not all(attempt.ending() for _, attempt in self.at_work.values()):
+                self.backend.wait(POLL_S)
+                for _, attempt in self.at_work.values():
+                    list(attempt.news())
+        for job, attempt in self.at_work.values():
+            ending = attempt.ending()
+            outcome = self.history[job.key].outcome(job, ending) if ending else None
+            self._end(job, outcome if outcome and outcome.good else self._interrupted)
+        self.needed_by = {}
+        for job in [*(job for _, job in self.ready), *(job for _, _, job in self.later)]:
+            self._end(job, self._interrupted)
+        for key in self.lacking:
+            self.outcomes[key] = self._interrupted
 
-    def _kill(self) -> None:
-        """Nobody outlives the executor."""
-        for child in list(self.children):
-            child.signal(signal.SIGKILL)
-            self._release(child)
+    @property
+    def _interrupted(self) -> Outcome:
+        return Outcome("interrupted", code=self.ended_by or INTERRUPTED)
 
 
-class Here(Executor):
-    """Does jobs one after the other in this process: for debuggers, and where starting a process costs more than its work.
+class History:
+    """What happened to a job so far."""
 
-    What would end a job's process ends this one."""
+    def __init__(self, place: int) -> None:
+        self.place, self.announced = place, False
+        self.attempts = self.repetitions = 0  # repetitions: since one last got further than all before
+        self.reached, self.furthest, self.seconds = 0.0, 0.0, 0.0
 
-    def __init__(self, watch: Watch) -> None:
-        super().__init__([{}], watch)
+    def reach(self, share: float) -> None:
+        self.reached = max(self.reached, share)
 
-    def _launch(self, job: Job) -> None:
-        began = time.monotonic()
-        code, said = perform(json.loads(job.argv[-1]), lambda progress: self.watch.progressed(job, progress))
-        if code == STOPPED:
-            self._wait(job)
-            return
-        done = code in job.accepts and job.finished()
-        self._end(job, Outcome("done" if done else "failed", said, time.monotonic() - began, code))
+    def may_repeat(self, limit: int) -> bool:
+        """Count an attempt that is worth a repetition, and say whether there may be one."""
+        if self.reached > self.furthest:
+            self.furthest, self.repetitions = self.reached, 0
+        self.repetitions += 1
+        return self.repetitions <= limit
+
+    def outcome(self, job: Job, ending: Ending) -> Outcome:
+        self.seconds += ending.seconds
+        done = ending.code in job.accepts and job.finished()
+        note = "" if done else ending.said or f"ended with code {ending.code} and said nothing"
+        return Outcome("done" if done else "failed", note, self.seconds, ending.code, self.attempts)
+
+
+def asked_alone(job: Job) -> bool:
+    """Whether somebody asked this one job to stop."""
+    with suppress(OSError):
+        return stop_path(job.log()).exists()
+    return False
+
+
+def outcome_of_stop(outcome: Outcome) -> Outcome:
+    return Outcome("stopped", "somebody asked it to stop", outcome.seconds, STOPPED, outcome.attempts)
 
 
 @contextmanager
@@ -273,7 +241,7 @@ def sigterm_as_interrupt() -> Iterator[None]:
         return
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise Terminated
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:

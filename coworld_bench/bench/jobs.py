@@ -17,7 +17,7 @@ from typing import Any
 
 from coworld_bench.anchors import anchors_path
 from coworld_bench.bench.estimates import estimate_job, estimate_train
-from coworld_bench.bench.executor import Job
+from coworld_bench.bench.job import Job
 from coworld_bench.collecting import plan_collection
 from coworld_bench.data.dataset import dataset_folder, open_dataset
 from coworld_bench.errors import OK, SOME_FAILED, UsageError, unknown
@@ -179,7 +179,7 @@ def collect_job(planned: PlannedRun, place: Place) -> Job:
     return Job(
         "collect",
         f"collect {name}",
-        worker("collect", asked, place),
+        worker("collect", f"collect {name}", asked, place),
         (folder / "manifest.json").is_file,
         lambda: place.runs / "logs" / f"collect-{name.replace('/', '-')}.log",
         estimate_s=estimate_job("collect", spec.preset),
@@ -192,7 +192,7 @@ def source_job(spec: SourceSpec, place: Place) -> Job:
     return Job(
         "source",
         f"source {name}",
-        worker("source", {"spec": asdict(spec)}, place),
+        worker("source", f"source {name}", {"spec": asdict(spec)}, place),
         lambda: spec.ready(place.data),
         lambda: place.runs / "logs" / f"source-{name}.log",
         estimate_s=estimate_job("source", spec.preset),
@@ -202,10 +202,11 @@ def source_job(spec: SourceSpec, place: Place) -> Job:
 def anchors_job(task: str, preset: str, options: Mapping[str, str], place: Place) -> Job:
     path = anchors_path(task, preset, place.runs, options)
     detail = path.stem.removeprefix(f"{find_task(task).id.replace('/', '-')}-{preset}")
+    key = f"anchors {task} {preset}{detail}"
     return Job(
         "anchors",
-        f"anchors {task} {preset}{detail}",
-        worker("anchors", {"task": task, "preset": preset, "options": dict(options)}, place),
+        key,
+        worker("anchors", key, {"task": task, "preset": preset, "options": dict(options)}, place),
         path.is_file,
         lambda: place.runs / "logs" / f"anchors-{path.stem}.log",
         estimate_s=estimate_job("anchors", preset),
@@ -217,10 +218,11 @@ def train_job(
 ) -> Job:
     spec = planned.spec
     files = RunFiles(spec, place, needs_dataset=dataset_folder(place.data, planned.dataset_id))
+    key = f"train {planned.title(common)}"
     return Job(
         "train",
-        f"train {planned.title(common)}",
-        worker("train", {"spec": asdict(spec), "force": force}, place),
+        key,
+        worker("train", key, {"spec": asdict(spec), "force": force}, place),
         files.finished,
         lambda: files.folder / "stderr.log",
         needs,
@@ -235,6 +237,7 @@ def train_job(
             "preset": spec.preset,
             **planned.words,
         },
+        spec=asdict(spec),
     )
 
 
@@ -259,7 +262,7 @@ class RunFiles:
         return there and (self.folder / "result.json").is_file()
 
 
-def worker(kind: str, asked: Mapping[str, Any], place: Place) -> tuple[str, ...]:
-    """The command line of a job's process."""
-    document = {"kind": kind, **asked, "place": place.words()}
+def worker(kind: str, key: str, asked: Mapping[str, Any], place: Place) -> tuple[str, ...]:
+    """The command line of a job's process, less its status file."""
+    document = {"kind": kind, "job": key, **asked, "place": place.words()}
     return (sys.executable, "-m", "coworld_bench.bench.worker", json.dumps(document, sort_keys=True))

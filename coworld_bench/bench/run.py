@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,18 +10,17 @@ from typing import Any
 
 from coworld_bench.bench.board import PlainBoard, board
 from coworld_bench.bench.estimates import estimate_all, words
-from coworld_bench.bench.executor import Executor, Here, Job, Outcome
+from coworld_bench.bench.execution import LOCAL, Execution, make_backend, make_slots, shard_of
+from coworld_bench.bench.executor import Executor
+from coworld_bench.bench.job import Job, Outcome
 from coworld_bench.bench.jobs import Place, Selection, plan_jobs, select
 from coworld_bench.config import PRESETS
-from coworld_bench.data.budget import PROCESSES
-from coworld_bench.devices import choose_device
-from coworld_bench.errors import DATASET, INTERRUPTED, OK, SOME_FAILED, UsageError, unknown
+from coworld_bench.errors import DATASET, OK, SOME_FAILED, STOPPED, UsageError, unknown
 from coworld_bench.files import write_json
 from coworld_bench.paths import data_home, runs_home
 from coworld_bench.plans import Plan, load_plan
 from coworld_bench.reporting import report, table_text
 
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 NOUNS = {
     "collect": ("dataset", "datasets"),
     "source": ("source agent", "source agents"),
@@ -41,10 +39,15 @@ class RunSummary:
     jobs: tuple[Job, ...]
     estimate_s: float | None
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
-    interrupted: bool = False
+    ended_by: int | None = None
     wall_s: float = 0.0
     tables: str = ""
     report: tuple[Path, ...] = ()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it ended early: by Ctrl-C, SIGTERM or a request to stop, as `ended_by`, an exit code, says."""
+        return self.ended_by is not None
 
     @property
     def failed(self) -> dict[str, Outcome]:
@@ -53,8 +56,10 @@ class RunSummary:
 
     @property
     def exit_code(self) -> int:
-        if self.interrupted:
-            return INTERRUPTED
+        if self.ended_by is not None:
+            return self.ended_by
+        if any(outcome.state == "stopped" for outcome in self.outcomes.values()):
+            return STOPPED
         if self.failed and all(outcome.code == DATASET for outcome in self.failed.values() if outcome.state == "failed"):
             return DATASET
         return SOME_FAILED if self.failed else OK
@@ -79,6 +84,7 @@ class RunSummary:
         if job.key in self.outcomes:
             outcome = self.outcomes[job.key]
             words |= {"state": outcome.state, "note": outcome.note, "seconds": round(outcome.seconds, 1)}
+            words["attempts"] = outcome.attempts
         return words
 
 
@@ -90,6 +96,7 @@ def run(
     targets: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     jobs: int | None = None,
+    execution: Execution = LOCAL,
     dry_run: bool = False,
     force: bool = False,
     runs: Path | str | None = None,
@@ -101,27 +108,33 @@ def run(
     """Do every run of a plan that is not finished, with the datasets, source agents and anchors it needs, and report.
 
     `methods`, `targets` and `seeds` choose a part of the plan, `jobs` how many processes work at a time (default: a
-    core each, or one per GPU; 0: this process does all the work itself, which a debugger can follow), `force` does
-    finished runs again, `dry_run` only plans. Progress goes to stderr.
+    core each, or one per GPU; 0: this process does all the work itself, which a debugger can follow), `execution` where
+    and within which limits, `force` does finished runs again, `dry_run` only plans. Progress goes to stderr.
     Raises UsageError, DatasetError or NotUsable before any work where something asked for cannot be."""
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS, "coworld-bench list presets")
     if jobs is not None and jobs < 0:
         raise UsageError(f"--jobs must be at least 0; got {jobs}")
+    execution.check()
     found = load_plan(plan) if isinstance(plan, str) else plan
     chosen = select(found, preset, listed(methods), listed(targets), listed(seeds), options, force)
-    place = Place(data_home(data), runs_home(runs), choose_device(device))
-    slots = make_slots(place.device, jobs)
-    summary = plan_summary(chosen, place, len(slots) or 1)
+    place = Place(data_home(data), runs_home(runs), execution.device(device))
+    width = (
+        jobs
+        if jobs is not None or execution.executor != "local"
+        else len(make_slots(place.device, jobs, execution.per_gpu))
+    )
+    summary = plan_summary(chosen, place, width or 1, execution)
     with board(len(summary.jobs), quiet) as shown:
-        for line in announcement(summary, len(slots)):
+        for line in announcement(summary, width):
             shown.console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
             return summary
         for job in summary.jobs:
             job.check()
-        check_rendering(chosen, summary)
-        summary = execute(summary, slots, shown, place)
+        if execution.executor == "local":
+            check_rendering(chosen, summary)
+        summary = execute(summary, execution, jobs, shown, place)
     return summary if summary.interrupted else with_report(summary, found, place, chosen.options if options else None)
 
 
@@ -129,28 +142,9 @@ def listed(values: Sequence[Any] | None) -> list[Any] | None:
     return list(values) if values is not None else None
 
 
-def make_slots(device: str, jobs: int | None) -> list[dict[str, str]]:
-    """What each process that works at the same time adds to its environment."""
-    if device != "cuda":
-        count = len(os.sched_getaffinity(0)) if jobs is None else jobs
-        slots = [dict.fromkeys(THREADS, "1") for _ in range(count)]
-    else:
-        gpus = visible_gpus()
-        count = len(gpus) if jobs is None else jobs
-        slots = [{"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} for index in range(count)]
-    return [slot | {PROCESSES: str(len(slots))} for slot in slots]
-
-
-def visible_gpus() -> list[str]:
-    import torch
-
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return named.split(",") if named else [str(index) for index in range(torch.cuda.device_count())]
-
-
-def plan_summary(chosen: Selection, place: Place, slots: int) -> RunSummary:
+def plan_summary(chosen: Selection, place: Place, slots: int, execution: Execution = LOCAL) -> RunSummary:
     """What is to be done: the jobs that are not finished, and what is."""
-    jobs = plan_jobs(chosen, place)
+    jobs = shard_of(plan_jobs(chosen, place), execution.shard)
     open_jobs = tuple(job for job in jobs if job.again or not job.finished())
     trains = [job for job in jobs if job.kind == "train"]
     before = sum(job not in open_jobs for job in trains)
@@ -164,7 +158,7 @@ def needed_jobs(open_jobs: tuple[Job, ...]) -> tuple[Job, ...]:
     return tuple(job for job in open_jobs if job.kind in ("train", "anchors") or job.key in needed)
 
 
-def announcement(summary: RunSummary, slots: int) -> list[str]:
+def announcement(summary: RunSummary, width: int | None) -> list[str]:
     """How much there is to do and how long it takes, in words."""
     made = [count(summary.jobs, kind, *nouns) for kind, nouns in NOUNS.items()]
     made = [text for text in made if text]
@@ -172,8 +166,8 @@ def announcement(summary: RunSummary, slots: int) -> list[str]:
     if not summary.jobs:
         return [f"{first}; nothing to do"]
     also = f"; also to make: {', '.join(made)}" if made else ""
-    at_once = f"{slots} at a time" if slots else "one by one in this process"
-    return [first + also, f"{words(summary.estimate_s)}, {at_once}"]
+    at_once = {None: "one by one; as many at a time as there is room for", 0: "one by one in this process"}
+    return [first + also, f"{words(summary.estimate_s)}, {at_once.get(width, f'{width} at a time')}"]
 
 
 def count(jobs: Sequence[Job], kind: str, one: str, many: str) -> str:
@@ -189,13 +183,14 @@ def check_rendering(chosen: Selection, summary: RunSummary) -> None:
         check_opengl()
 
 
-def execute(summary: RunSummary, slots: list[dict[str, str]], shown: PlainBoard, place: Place) -> RunSummary:
+def execute(summary: RunSummary, execution: Execution, jobs: int | None, shown: PlainBoard, place: Place) -> RunSummary:
     """The summary with the outcome of every job."""
     began = time.monotonic()
     recorder = Recorder(shown, place)
-    executor = Executor(slots, recorder) if slots else Here(recorder)
+    backend = make_backend(execution, place.device, jobs, recorder, place.runs)
+    executor = Executor(backend, recorder, execution.policy)
     outcomes = executor.run(summary.jobs)
-    return replace(summary, outcomes=outcomes, interrupted=executor.interrupted, wall_s=time.monotonic() - began)
+    return replace(summary, outcomes=outcomes, ended_by=executor.ended_by, wall_s=time.monotonic() - began)
 
 
 class Recorder:
@@ -212,10 +207,13 @@ class Recorder:
     def progressed(self, job: Job, progress: Mapping[str, Any]) -> None:
         self.shown.progressed(job, progress)
 
+    def repeated(self, job: Job, outcome: Outcome) -> None:
+        self.shown.repeated(job, outcome)
+
     def ended(self, job: Job, outcome: Outcome) -> None:
         if job.kind == "train" and outcome.state == "failed":
-            folder = job.log().parent
-            write_json(folder / "failed.json", {**job.identity, "run": folder.name, "error": outcome.note})
+            folder, tries = job.log().parent, {"attempts": outcome.attempts, "spec": job.spec}
+            write_json(folder / "failed.json", {**job.identity, **tries, "run": folder.name, "error": outcome.note})
         self.shown.ended(job, outcome)
 
 

@@ -1,6 +1,7 @@
-"""A job's process: `python -m coworld_bench.bench.worker '{"kind": "train", …}'`.
+"""A job's process: `python -m coworld_bench.bench.worker '{"kind": "train", …}' STATUS_FILE`.
 
-Writes progress to stdout, one JSON object a line; whatever else is printed goes to stderr, which the executor keeps."""
+Writes progress to stdout, one JSON object a line, and what it is at into its status file; whatever else is printed goes to
+stderr, which the executor keeps."""
 
 from __future__ import annotations
 
@@ -10,15 +11,17 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from coworld_bench.bench.claims import claimed
+from coworld_bench.bench.status import Status, attempt, keeping_status
 from coworld_bench.data.lock import Busy
 from coworld_bench.devices import keep_freed_memory
-from coworld_bench.errors import INTERRUPTED, OK, SOME_FAILED, STOPPED, UserError, about_fault, about_file
+from coworld_bench.errors import INTERRUPTED, LOCKED, OK, OUT_OF_MEMORY, SOME_FAILED, UserError, about_fault, about_file
 from coworld_bench.stopping import Stop, never, stop_on_signals
 
 Observe = Callable[[dict[str, Any]], None]
@@ -30,18 +33,36 @@ def unheard() -> AbstractContextManager[Stop]:
     return nullcontext(never)
 
 
-def main(document: str) -> int:
+def main(document: str, status_file: str) -> int:
     """Do one job; returns an exit code of `errors`."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
     end_with_parent()
     keep_freed_memory()
-    try:
-        code, said = perform(json.loads(document), progress_channel(), stop_on_signals)
-    except KeyboardInterrupt:
-        code, said = INTERRUPTED, "interrupted"
-    if said:
-        print(said, file=sys.stderr)
+    asked, tell = json.loads(document), progress_channel()
+    with keeping_status(Path(status_file), {"kind": asked["kind"], "job": asked["job"]}) as status:
+        try:
+            code, said = perform(asked, both(status.observe, tell), partial(listening_to, status))
+        except KeyboardInterrupt:
+            code, said = INTERRUPTED, "interrupted"
+        if said:
+            print(said, file=sys.stderr)
+        status.end(code)
     return code
+
+
+def both(one: Observe, other: Observe) -> Observe:
+    def observe(progress: dict[str, Any]) -> None:
+        one(progress)
+        other(progress)
+
+    return observe
+
+
+@contextmanager
+def listening_to(status: Status) -> Iterator[Stop]:
+    """Hears signals, and what is asked by file."""
+    with stop_on_signals() as signalled:
+        yield lambda: signalled() or status.asked_to_stop
 
 
 def end_with_parent() -> None:
@@ -60,14 +81,23 @@ def perform(asked: dict[str, Any], observe: Observe, listening: Listening = unhe
         with listening() as stop:
             return KINDS[kind](asked, observe, stop), ""
     except Busy as busy:
-        return STOPPED, f"waiting: {busy}"
+        return LOCKED, f"waiting: {busy}"
     except UserError as error:
         return error.exit_code, f"error: {error}"
     except OSError as error:
         return SOME_FAILED, f"error: {about_file(error)}"
+    except MemoryError as error:
+        return OUT_OF_MEMORY, f"error: out of memory: {error}"
     except Exception as error:
+        if is_out_of_gpu_memory(error):
+            return OUT_OF_MEMORY, f"error: {' '.join(str(error).split())}"
         traceback.print_exc()
         return SOME_FAILED, f"error: {about_fault(error)}"
+
+
+def is_out_of_gpu_memory(error: Exception) -> bool:
+    """Without importing PyTorch, which may be what failed."""
+    return any(kind.__name__ == "OutOfMemoryError" for kind in type(error).__mro__)
 
 
 def progress_channel() -> Observe:
@@ -123,7 +153,8 @@ def do_train(asked: Mapping[str, Any], observe: Observe, stop: Stop) -> int:
     spec = RunSpec(**asked["spec"] | {"sources": tuple(asked["spec"]["sources"])})
     data, runs = Path(place["data"]), Path(place["runs"])
     with claimed(runs, spec.resolve(data).id):
-        train(spec, data=data, runs=runs, device=place["device"], force=asked["force"], observe=observe, stop=stop)
+        anew = asked["force"] and attempt() == 1  # a repetition goes on from the checkpoint of the first
+        train(spec, data=data, runs=runs, device=place["device"], force=anew, observe=observe, stop=stop)
     return OK
 
 
@@ -134,4 +165,4 @@ KINDS: dict[str, Callable[[Any, Observe, Stop], int]] = {  # that have checkpoin
 }
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1], sys.argv[2]))

@@ -32,6 +32,16 @@ def run(
     jobs: Annotated[
         int | None, typer.Option(help="Processes at a time; 0: none but this.  [default: a core or a GPU each]")
     ] = None,
+    executor: Annotated[str, typer.Option(help="local, ray or slurm: where the processes run.")] = "local",
+    per_gpu: Annotated[int | None, typer.Option(help="Processes that share a GPU.  [default: 1]")] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Only every N-th run, from the I-th: 0/4 … 3/4.")] = None,
+    retries: Annotated[int, typer.Option(help="Repetitions of a run that was killed, stopped or out of memory.")] = 2,
+    timeout: Annotated[str | None, typer.Option(help="The longest an attempt may take: 90s, 30min, 48h.")] = None,
+    memory: Annotated[str | None, typer.Option(help="The most memory a run's processes may take: 8GB.")] = None,
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster: auto or HOST:PORT.  [default: one here]")] = None,
+    slurm: Annotated[
+        list[str] | None, typer.Option("--slurm", metavar="KEY=VALUE", help="A parameter of Slurm's jobs: partition=gpu.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Do finished runs again; datasets are kept.")] = False,
     runs: Runs = None,
@@ -44,11 +54,17 @@ def run(
     """Do every run of a plan that is not finished, with what it needs, and print its report."""
     chosen_methods, chosen_targets, chosen_seeds = names(methods), names(targets), numbers(seeds)
     options = parse_options(option or []) | of_weights(weights)
+    from coworld_bench.bench.execution import Execution, parse_duration, parse_shard, parse_size
     from coworld_bench.bench.run import run as run_plan
 
+    execution = Execution(
+        executor, per_gpu, parse_duration(timeout), parse_size(memory), retries, parse_shard(shard), address,
+        parse_options(slurm or []),
+    )  # fmt: skip
+
     summary = run_plan(
-        plan, preset, methods=chosen_methods, targets=chosen_targets, seeds=chosen_seeds, jobs=jobs, dry_run=dry_run,
-        force=force, runs=runs, data=data, device=device, options=options, quiet=json,
+        plan, preset, methods=chosen_methods, targets=chosen_targets, seeds=chosen_seeds, jobs=jobs,
+        execution=execution, dry_run=dry_run, force=force, runs=runs, data=data, device=device, options=options, quiet=json,
     )  # fmt: skip
     text = summary.tables
     if dry_run:

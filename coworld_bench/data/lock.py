@@ -8,13 +8,15 @@ import socket
 import weakref
 from pathlib import Path
 
-from coworld_bench.errors import UserError
+from coworld_bench.errors import LOCKED, UserError
 
 LOCK = "writer.lock"
 
 
 class Busy(UserError):
     """Another process is at it."""
+
+    exit_code = LOCKED
 
 
 class WriterLock:
