@@ -167,6 +167,7 @@ class EvaluationConfig(Settings):
 
 
 NEUTRAL = "memory", "checkpoint_minutes"  # of `compute`: they change no number of a run
+NEUTRAL_OPTIONS = frozenset(f"compute.{name}" for name in NEUTRAL)
 
 
 class ComputeConfig(Settings):

@@ -14,7 +14,7 @@ from typing import Any
 
 from coworld_bench.config import (
     FILE,
-    NEUTRAL,
+    NEUTRAL_OPTIONS,
     Config,
     Settings,
     content_of,
@@ -74,7 +74,7 @@ class RunSpec:
         defaults = method.defaults(self.preset, target.suite)
         settings = override(defaults, {key.removeprefix(f"{method.family}."): value for key, value in own.items()})
         changed = changes(usual, config, "") | changes(defaults, settings, f"{method.family}.")
-        unsaid = {f"{method.family}.{name}" for name in settings.given_files()} | {f"compute.{name}" for name in NEUTRAL}
+        unsaid = {f"{method.family}.{name}" for name in settings.given_files()} | NEUTRAL_OPTIONS
         changed = {key: value for key, value in changed.items() if key in self.options and key not in unsaid}
         changed |= named if usual != preset else {}
         planned = PlannedRun(self, method, config, settings, config.env.spec(target.id), sources, shared, changed)

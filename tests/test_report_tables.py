@@ -149,6 +149,17 @@ def test_a_plans_own_options_are_its_default(tmp_path: Path) -> None:
     assert rows_of(chosen(tmp_path))["Offline DV2"][0] == "—"
 
 
+def test_options_that_change_no_number_choose_no_runs(tmp_path: Path) -> None:
+    put(tmp_path, result("offline_dv2", DOOR, 10, options={"budget.updates": "30"}))
+    neutral = {"compute.checkpoint_minutes": "0.1", "compute.memory": "packed"}
+    plan = replace(PLAN, options={"quick": {"budget.updates": "30", **neutral}})
+    by_plan = select(read_store(tmp_path), plan, "quick")
+    by_user = select(read_store(tmp_path), PLAN, "quick", {"budget.updates": "30", **neutral})
+    for found in (by_plan, by_user):
+        assert len(found.measurements["offline_dv2", plan.cells[0]].runs) == 1
+        assert found.options == {"budget.updates": "30"}
+
+
 def test_seeds_on_another_dataset_are_not_averaged_in(tmp_path: Path) -> None:
     full(tmp_path)
     other = {"id": "x", "fingerprint": "ffff" * 16, "return_mean": 1.0, "return_std": 1.0, "episodes": 1, "fired": True}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from coworld_bench.config import FILE, PRESETS, Config, content_of, flat, read_value, resolve, world_model
+from coworld_bench.config import FILE, NEUTRAL_OPTIONS, PRESETS, Config, content_of, flat, read_value, resolve, world_model
 from coworld_bench.errors import unknown
 from coworld_bench.plans import Arm, Cell, Plan
 from coworld_bench.reporting.published import LABELS
@@ -142,6 +142,7 @@ def select(store: Store, plan: Plan, preset: str, options: Mapping[str, str] | N
     rows = rows[rows["preset"] == preset]
     rows = same_protocol(rows, notes)
     asked = plan.options_of(preset) if options is None else dict(options)
+    asked = {key: value for key, value in asked.items() if key not in NEUTRAL_OPTIONS}
     labels = row_labels(plan, rows)
     planned = tuple(plan.seeds.get(preset, ()))
     groups = by_method_and_target(rows)
@@ -261,7 +262,8 @@ def has_settings(run: Any, wanted: Mapping[str, str]) -> bool:
         return True
     groups = {*Config.model_fields, run.method.partition(":")[0]} - {"env"}
     recorded = {key: read_value(value) for key, value in json.loads(run.options).items() if not key.startswith("env.")}
-    own = {key: read_value(value) for key, value in wanted.items() if key.split(".")[0] in groups}
+    own = {key: value for key, value in wanted.items() if key.split(".")[0] in groups and key not in NEUTRAL_OPTIONS}
+    own = {key: read_value(value) for key, value in own.items()}
     if "model" in own and "model" not in recorded:
         named = Config(model=world_model(str(own.pop("model")), find_task(run.target).suite))
         own = flat(named.part("model")) | own
