@@ -19,17 +19,18 @@ from typing import Any
 from coworld_bench.files import read_json, write_text
 
 SEED = 0
-SEEDS = 2
-PLAN = """
+SEEDS, METHODS = 2, ("offline_dv2", "drq_bc", "dv2_finetune", "coworld")
+PLAN = f"""
 title = "A small plan, to be killed"
 quality = "medium-replay"
-methods = ["offline_dv2", "drq_bc", "dv2_finetune", "coworld"]
-seeds = { smoke = [0, 1] }
-options.smoke = { "compute.checkpoint_minutes" = 0.002, "budget.updates" = 60, "evaluation.early_every" = 20 }
+methods = {list(METHODS)}
+seeds = {{ smoke = {list(range(SEEDS))} }}
+options.smoke = {{ "compute.checkpoint_minutes" = 0.002, "budget.updates" = 60, "evaluation.early_every" = 20 }}
 [[cells]]
 target = "toy/point"
 source = "toy/point_mirrored"
 """
+PAUSE = 0.4  # the longest time between two kills, in lengths of the undisturbed plan
 VICTIMS = "driver", "a run", "all"
 
 
@@ -51,8 +52,9 @@ def measure(kills: int = 100) -> dict[str, Any]:
     rows = [{"killed": victim, "kills": seen[victim], "met a run at work": seen[f"{victim} at work"]} for victim in VICTIMS]
     runs = len(undisturbed) - 1
     notes = [
-        f"A plan of {runs} runs (4 methods × {SEEDS} seeds on toy/point, source agents and dataset included), two at a "
-        f"time, {length:.0f} s undisturbed; kills at a random moment of so long, until {kills} were done.",
+        f"A plan of {runs} runs ({len(METHODS)} methods × {SEEDS} seeds on toy/point, source agents and dataset included), "
+        f"two at a time, {length:.0f} s undisturbed; kills at random moments, {PAUSE * length / 2:.0f} s apart on average, "
+        f"until {kills} were done.",
         f"{plans} plans were brought to their end so: {unequal} results or tables differ from the undisturbed plan's. "
         "Compared: the table as CSV, byte by byte, and every result but its times.",
     ]
@@ -60,18 +62,22 @@ def measure(kills: int = 100) -> dict[str, Any]:
 
 
 def disturb(plan: Path, home: Path, length: float, kills: int, rng: random.Random, seen: Counter[str]) -> None:
-    """Begin a plan and kill of it, until it ends undisturbed or there were enough kills."""
+    """Begin a plan and kill of it, again and again, until it ends or there were enough kills."""
+    driver = begin(plan, home)
     while sum(seen[victim] for victim in VICTIMS) < kills:
-        driver = begin(plan, home)
         try:
-            driver.wait(rng.uniform(0, length))
+            driver.wait(rng.uniform(0, length * PAUSE))
             return
         except subprocess.TimeoutExpired:
-            kill(driver, rng.choice(VICTIMS), rng, seen)
+            victim = rng.choice(VICTIMS)
+            kill(driver, victim, rng, seen)
+        if victim != "a run":  # which the driver itself begins again
+            driver = begin(plan, home)
+    driver.wait()
 
 
 def kill(driver: subprocess.Popen[bytes], victim: str, rng: random.Random, seen: Counter[str]) -> None:
-    """Kill the driver, one of its children, or all; a driver that lost a child is left to its end, which repeats it."""
+    """Kill the driver, one of its children, or all."""
     children = children_of(driver.pid)
     chosen = {"driver": [driver.pid], "a run": rng.sample(children, min(1, len(children))), "all": [driver.pid, *children]}
     seen[victim] += 1
@@ -79,7 +85,8 @@ def kill(driver: subprocess.Popen[bytes], victim: str, rng: random.Random, seen:
     for pid in chosen[victim]:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    driver.wait()
+    if victim != "a run":
+        driver.wait()
 
 
 def children_of(pid: int) -> list[int]:
@@ -97,15 +104,16 @@ def begin(plan: Path, home: Path) -> subprocess.Popen[bytes]:
 
 def finished(plan: Path, home: Path) -> dict[str, Any]:
     """Bring the plan to its end: its table, and each result less its times."""
-    for _ in range(3):  # a run that was killed alone counts as failed; the same command does it again
-        code = begin(plan, home).wait()
-        if code == 0:
-            break
+    code = begin(plan, home).wait()
     assert code == 0, f"the plan ended with {code}"
     results = {path.parent.name: read_json(path) for path in sorted(home.glob("runs/*/result.json"))}
-    timeless = {run: {key: value for key, value in result.items() if key != "time"} for run, result in results.items()}
-    (table,) = home.glob("runs/report/*/killed-smoke.csv")
-    return {"table": table.read_bytes(), **timeless}
+    timeless = {
+        run: {key: value for key, value in result.items() if key not in ("time", "cost")} for run, result in results.items()
+    }
+    (path,) = home.glob("runs/report/*/killed-smoke.csv")
+    table = path.read_bytes()
+    assert all(f",{SEEDS}," in line for line in table.decode().splitlines()[1 : 1 + len(METHODS)]), table.decode()
+    return {"table": table, **timeless}
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> int:
