@@ -13,12 +13,13 @@ import pytest
 
 from coworld_bench.bench.claims import claimed
 from coworld_bench.bench.estimates import SECONDS, estimate_all, estimate_train, words
-from coworld_bench.bench.executor import Job
+from coworld_bench.bench.execution import shard_of
+from coworld_bench.bench.job import Job
 from coworld_bench.bench.jobs import Place, plan_jobs, select
 from coworld_bench.data.lock import Busy
 from coworld_bench.errors import LOCKED, UsageError
 from coworld_bench.files import write_json
-from coworld_bench.plans import Plan, parse_plan
+from coworld_bench.plans import Plan, load_plan, parse_plan
 from coworld_bench.recipes import Reference
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -212,3 +213,18 @@ def test_a_claimed_job_is_nobody_elses_until_its_holder_dies(tmp_path: Path) -> 
     done = subprocess.run(work, capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, done.stdout) == (0, '{"updates": 1}\n')
     assert "printed by somebody" in done.stderr
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_shards_are_a_partition_and_bring_what_they_need(count: int, tmp_path: Path) -> None:
+    chosen = select(load_plan("table2"), "quick", ["offline_dv2", "coworld", "drq_bc"])
+    jobs = plan_jobs(chosen, Place(tmp_path / "data", tmp_path / "runs"))
+    shards = [shard_of(jobs, (index, count)) for index in range(count)]
+    trains = [job.key for shard in shards for job in shard if job.kind == "train"]
+    assert sorted(trains) == sorted(job.key for job in jobs if job.kind == "train")
+    for shard in shards:
+        keys = {job.key for job in shard}
+        assert all(need in keys for job in shard for need in job.needs)
+        assert [job for job in shard if job.kind == "anchors"] == [job for job in jobs if job.kind == "anchors"]
+        assert [job.key for job in shard] == [job.key for job in jobs if job.key in keys]
+        assert len({job.identity["method"] for job in shard if job.kind == "train"}) == 3

@@ -16,6 +16,7 @@ from coworld_bench.bench.retrying import Retries
 from coworld_bench.data.budget import PROCESSES
 from coworld_bench.devices import GPU_SHARE, choose_device
 from coworld_bench.errors import UsageError, unknown
+from coworld_bench.files import digest_of
 
 EXECUTORS = ("local", "ray", "slurm")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -105,11 +106,13 @@ def visible_gpus() -> list[str]:
 
 
 def shard_of(jobs: Sequence[Job], shard: tuple[int, int] | None) -> list[Job]:
-    """The runs of a shard and what they need; sets of anchors are of every shard, and made by the first that comes."""
+    """The runs of a shard and what they need; sets of anchors are of every shard, and made by the first that comes.
+
+    Runs are dealt out shuffled, the same way on every machine: methods take differently long, and stand in the plan's order."""
     if shard is None:
         return list(jobs)
     index, count = shard
-    mine = [job for job in jobs if job.kind == "train"][index::count]
+    mine = sorted((job for job in jobs if job.kind == "train"), key=lambda job: digest_of(job.key))[index::count]
     needed = {job.key for job in mine} | {need for job in mine for need in job.needs}
     return [job for job in jobs if job.kind == "anchors" or job.key in needed]
 
