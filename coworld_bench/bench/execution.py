@@ -108,7 +108,7 @@ def visible_gpus() -> list[str]:
 def shard_of(jobs: Sequence[Job], shard: tuple[int, int] | None) -> list[Job]:
     """The runs of a shard and what they need; sets of anchors are of every shard, and made by the first that comes.
 
-    Runs are dealt out shuffled, the same way on every machine: methods take differently long, and stand in the plan's order."""
+    Runs are dealt out shuffled, the same way on every machine: methods stand in the plan's order, and differ in length."""
     if shard is None:
         return list(jobs)
     index, count = shard
