@@ -14,6 +14,7 @@ from coworld_bench.reevaluation import evaluate_run, store_rollout
 from coworld_bench.run_spec import RunSpec
 from coworld_bench.sources import pretrain_source
 from coworld_bench.stopping import Stop, never
+from coworld_bench.tracking import Tracker, chosen
 from coworld_bench.training import train as train_run
 
 Observe = Callable[[dict[str, Any]], None]
@@ -36,6 +37,7 @@ def train(
     workers: int = 0,
     observe: Observe | None = None,
     stop: Stop = never,
+    track: str | Tracker | None = None,
 ) -> dict[str, Any]:
     """One run: its result, as it is stored in `runs`/<run>/result.json; a finished run is read, not done again.
 
@@ -45,12 +47,15 @@ def train(
     `method` is a shipped name or the path of a method file; a source agent that is missing is trained first;
     `source_options` are settings of source agents alone, such as env.observation=state for one that sees no pictures.
     `workers` environment processes play the episodes of an evaluation at the same time; the result is the same. When
-    `stop` says so the work ends at a checkpoint with StoppedAtCheckpoint, and the same call goes on from there. Raises
+    `stop` says so the work ends at a checkpoint with StoppedAtCheckpoint, and the same call goes on from there. `track`:
+    trackers that are told of the run and change nothing of it, `tensorboard`, `wandb`, `a,b`, a user's own as FILE.py or as
+    an object; None stands for $COWORLD_BENCH_TRACK, `none` for none. Raises
     UsageError for a name or setting that does not exist, and DatasetError where the target's dataset is missing."""
     sources = (source,) if isinstance(source, str) else tuple(source or ())
     asked, of_source = dict(options or {}), dict(source_options or {})
     spec = RunSpec(method, target, sources, seed, preset, quality, asked, source_options=of_source)
     spec.plan().settings.check()
+    chosen(track)
     resolved, home = spec.resolve(data_home(data)), data_home(data)
     store = runs_home(runs)
     if (store / resolved.id / "result.json").is_file() and not force:
@@ -60,8 +65,9 @@ def train(
             pretrain_source(needed, home, device, about_source(observe), stop)
     with claimed(store, resolved.id):
         return train_run(
-            spec, data=home, runs=store, device=device, force=force, workers=workers, observe=observe, stop=stop
-        )
+            spec, data=home, runs=store, device=device, force=force, workers=workers, observe=observe, stop=stop,
+            track=track,
+        )  # fmt: skip
 
 
 def about_source(observe: Observe | None) -> Observe | None:

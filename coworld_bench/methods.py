@@ -302,14 +302,19 @@ def _load(name: str) -> ModuleType:
         from coworld_bench.envs.rendering import choose_backend
 
         choose_backend()  # the file may import mujoco
-        try:
-            # with its content, which names its runs: a file that was edited is another module
-            return _execute(path, f"{OWN_METHOD}{path.stem}_{digest_of([str(path), sha256_file(path)])[:8]}")
-        except (Exception, SystemExit) as error:
-            raise unloadable(name, error) from error
+        return load_own(path)
     if name not in method_names():
         raise unknown("method", name, method_names(), "coworld-bench list methods")
     return _execute(shipped("baselines") / f"{name}.py", f"coworld_method_{name}")
+
+
+def load_own(path: Path) -> ModuleType:
+    """A user's own file as a module. Raises UsageError where it cannot be loaded."""
+    try:
+        # with its content, which names its runs: a file that was edited is another module
+        return _execute(path, f"{OWN_METHOD}{path.stem}_{digest_of([str(path), sha256_file(path)])[:8]}")
+    except (Exception, SystemExit) as error:
+        raise unloadable(str(path), error) from error
 
 
 def unloadable(name: str, error: BaseException) -> UserError:

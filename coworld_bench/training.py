@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +29,7 @@ from coworld_bench.run_spec import ResolvedRun, RunSpec
 from coworld_bench.seeding import episode_seed
 from coworld_bench.stopping import Stop, StoppedAtCheckpoint, Timer, never
 from coworld_bench.tasks import Domain
+from coworld_bench.tracking import Tracker, Tracking, chosen, point, score_values
 
 Observe = Callable[[dict[str, Any]], None]
 
@@ -42,11 +44,13 @@ def train(
     workers: int = 0,
     observe: Observe | None = None,
     stop: Stop = never,
+    track: str | Tracker | None = None,
 ) -> dict[str, Any]:
     """Do a run, or go on with it from its last checkpoint, or read its result if it is finished (unless `force`).
 
     `workers` processes play the episodes of an evaluation at the same time; the result is the same. When `stop` says so
-    the run ends at a checkpoint with StoppedAtCheckpoint."""
+    the run ends at a checkpoint with StoppedAtCheckpoint. `track` names trackers (see `tracking`)."""
+    tracking = Tracking(chosen(track))
     resolved = spec.resolve(data)
     folder = runs_home(runs) / resolved.id
     if (folder / "result.json").is_file() and not force:
@@ -59,8 +63,9 @@ def train(
         raise DatasetError(f"source agent {missing[0].folder(data)} is missing; `pretrain_source` or `run` makes it")
     if force:
         clear_folder(folder)
-    run = Run(resolved, folder, data, choose_device(device), observe, workers, stop)
-    return run.finish()
+    run = Run(resolved, folder, data, choose_device(device), observe, workers, stop, tracking)
+    with closing(tracking):
+        return run.finish()
 
 
 def refuse_other_data(resolved: ResolvedRun, folder: Path) -> None:
@@ -89,7 +94,9 @@ class Run:
         observe: Observe | None,
         workers: int = 0,
         stop: Stop = never,
+        tracking: Tracking | None = None,
     ) -> None:
+        self.tracking = tracking or Tracking({})
         self.resolved, self.folder, self.data, self.device, self.workers = resolved, folder, data, device, workers
         self.planned, self.config, self.observe, self.stop = resolved.planned, resolved.planned.config, observe, stop
         self.checkpoints, self.timer = Checkpoints(folder / "checkpoints"), Timer(self.config.compute.checkpoint_minutes)
@@ -103,6 +110,7 @@ class Run:
         """Train to the end, evaluating on the way; writes and returns the result."""
         write_json(self.folder / "config.json", self.resolved.config)
         learner = self.make_learner(self.checkpoints.newest())
+        self.tracking.start(self.resolved.id, self.resolved.config, self.folder)
         domain, behaviour = self.resolved.dataset.domain, self.config.behaviour
         scale = AgentSpec.of(domain, self.config).reward_scale
         workers = min(self.workers, self.config.evaluation.episodes)
@@ -112,6 +120,7 @@ class Run:
         write_rollout(self.folder, self.resolved.id, learner.updates, visit)
         result |= self.domains(learner, visit)
         write_json(self.folder / "result.json", result)
+        self.tracking.log(learner.updates, score_values(result["score"]))
         return result
 
     def make_learner(self, state: dict[str, Any] | None) -> Learner:
@@ -160,9 +169,11 @@ class Run:
         self.evaluations.append({"updates": updates, "episodes": records})
         for record in records:
             append_line(self.folder / "eval.jsonl", {"updates": updates, **record})
-        append_line(self.folder / "metrics.jsonl", {"updates": updates, **self.means.read(), **learner.counts()})
+        metrics = {**self.means.read(), **learner.counts()}
+        append_line(self.folder / "metrics.jsonl", {"updates": updates, **metrics})
         self.spent["evaluation_s"] += time.perf_counter() - began
         self._checkpoint(learner, judge)
+        self.tracking.log(updates, point(metrics, records))
         if self.observe is not None:
             progress = {"updates": updates, "updates_total": learner.total, "evaluation": mean_return(records)}
             self.observe(progress | {"wall_s": self.spent["wall_s"]})

@@ -24,7 +24,7 @@ LAYERS = {
     "reporting": ["reporting"],
     "harness": [
         "anchors", "api", "bench", "benchmarks", "checking", "collecting", "domains", "evaluation", "health",
-        "reevaluation", "rollouts", "run_spec", "sources", "training",
+        "reevaluation", "rollouts", "run_spec", "sources", "tracking", "training",
     ],
     "cli": ["cli"],
 }  # fmt: skip

@@ -33,15 +33,17 @@ NOT_FIRED = (OK, SOME_FAILED)  # `collect` ends with 1 when its rule did not fir
 
 @dataclass(frozen=True)
 class Place:
-    """Where things lie and what computes."""
+    """Where things lie, what computes and which trackers look on."""
 
     data: Path
     runs: Path
     device: str = "cpu"
+    track: str = "none"
 
     def words(self) -> dict[str, str]:
         """The same for another process."""
-        return {"data": str(self.data.resolve()), "runs": str(self.runs.resolve()), "device": self.device}
+        folders = {"data": str(self.data.resolve()), "runs": str(self.runs.resolve())}
+        return folders | {"device": self.device, "track": self.track}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ from coworld_bench.files import write_json
 from coworld_bench.paths import data_home, runs_home
 from coworld_bench.plans import Plan, load_plan
 from coworld_bench.reporting import report, table_text
+from coworld_bench.tracking import chosen as chosen_trackers
+from coworld_bench.tracking import whole_names
 
 NOUNS = {
     "collect": ("dataset", "datasets"),
@@ -104,12 +106,14 @@ def run(
     device: str = "auto",
     options: Mapping[str, str] | None = None,
     quiet: bool = False,
+    track: str | None = None,
 ) -> RunSummary:
     """Do every run of a plan that is not finished, with the datasets, source agents and anchors it needs, and report.
 
     `methods`, `targets` and `seeds` choose a part of the plan, `jobs` how many processes work at a time (default: a
     core each, or one per GPU; 0: this process does all the work itself, which a debugger can follow), `execution` where
-    and within which limits, `force` does finished runs again, `dry_run` only plans. Progress goes to stderr.
+    and within which limits, `force` does finished runs again, `dry_run` only plans, `track` as in `train`. Progress goes to
+    stderr.
     Raises UsageError, DatasetError or NotUsable before any work where something asked for cannot be."""
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS, "coworld-bench list presets")
@@ -118,7 +122,8 @@ def run(
     execution.check()
     found = load_plan(plan) if isinstance(plan, str) else plan
     chosen = select(found, preset, listed(methods), listed(targets), listed(seeds), options, force)
-    place = Place(data_home(data), runs_home(runs), execution.device(device))
+    chosen_trackers(track)
+    place = Place(data_home(data), runs_home(runs), execution.device(device), whole_names(track))
     width = (
         jobs
         if jobs is not None or execution.executor != "local"

@@ -154,7 +154,10 @@ def do_train(asked: Mapping[str, Any], observe: Observe, stop: Stop) -> int:
     data, runs = Path(place["data"]), Path(place["runs"])
     with claimed(runs, spec.resolve(data).id):
         anew = asked["force"] and attempt() == 1  # a repetition goes on from the checkpoint of the first
-        train(spec, data=data, runs=runs, device=place["device"], force=anew, observe=observe, stop=stop)
+        train(
+            spec, data=data, runs=runs, device=place["device"], force=anew, observe=observe, stop=stop,
+            track=place["track"],
+        )  # fmt: skip
     return OK
 
 

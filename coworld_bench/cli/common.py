@@ -35,6 +35,13 @@ SourceOptions = Annotated[
 Weights = Annotated[
     Path | None, typer.Option(metavar="FILE", help="R3M's published weights: for method r3m, as -o r3m.weights=FILE.")
 ]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Log to tensorboard or wandb, too, or your own FILE.py.  [default: $COWORLD_BENCH_TRACK or none]",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Force = Annotated[bool, typer.Option("--force", help="Do finished work again.")]
 

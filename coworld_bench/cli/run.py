@@ -13,6 +13,7 @@ from coworld_bench.cli.common import (
     Options,
     Preset,
     Runs,
+    Track,
     Weights,
     names,
     numbers,
@@ -47,6 +48,7 @@ def run(
     runs: Runs = None,
     data: Data = None,
     device: Device = "auto",
+    track: Track = None,
     weights: Weights = None,
     json: Json = False,
     option: Options = None,
@@ -65,6 +67,7 @@ def run(
     summary = run_plan(
         plan, preset, methods=chosen_methods, targets=chosen_targets, seeds=chosen_seeds, jobs=jobs,
         execution=execution, dry_run=dry_run, force=force, runs=runs, data=data, device=device, options=options, quiet=json,
+        track=track,
     )  # fmt: skip
     text = summary.tables
     if dry_run:

@@ -16,6 +16,7 @@ from coworld_bench.cli.common import (
     Preset,
     Runs,
     SourceOptions,
+    Track,
     Weights,
     Workers,
     of_weights,
@@ -38,6 +39,7 @@ def train(
     device: Device = "auto",
     force: Force = False,
     workers: Workers = 0,
+    track: Track = None,
     weights: Weights = None,
     json: Json = False,
     option: Options = None,
@@ -54,7 +56,7 @@ def train(
         result = train_run(
             method, target, source, seed=seed, preset=preset, quality=quality, options=options, source_options=of_source,
             data=data, runs=runs, device=device, force=force, workers=workers, observe=observe,
-            stop=stop,
+            stop=stop, track=track,
         )  # fmt: skip
     score = result["score"]
     text = (
