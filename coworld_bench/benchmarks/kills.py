@@ -54,7 +54,7 @@ def measure(kills: int = 100) -> dict[str, Any]:
         f"A plan of {runs} runs (4 methods × {SEEDS} seeds on toy/point, source agents and dataset included), two at a "
         f"time, {length:.0f} s undisturbed; kills at a random moment of so long, until {kills} were done.",
         f"{plans} plans were brought to their end so: {unequal} results or tables differ from the undisturbed plan's. "
-        "Compared: the table as CSV, byte by byte, and every result but its times.",
+        "Compared: the table as CSV, byte by byte, and every result but its times and cost.",
     ]
     return {"rows": rows, "notes": notes}
 
@@ -96,16 +96,16 @@ def begin(plan: Path, home: Path) -> subprocess.Popen[bytes]:
 
 
 def finished(plan: Path, home: Path) -> dict[str, Any]:
-    """Bring the plan to its end: its table, and each result less its times."""
+    """Bring the plan to its end: its table, and each result less what it cost."""
     for _ in range(3):  # a run that was killed alone counts as failed; the same command does it again
         code = begin(plan, home).wait()
         if code == 0:
             break
     assert code == 0, f"the plan ended with {code}"
     results = {path.parent.name: read_json(path) for path in sorted(home.glob("runs/*/result.json"))}
-    timeless = {run: {key: value for key, value in result.items() if key != "time"} for run, result in results.items()}
+    counted = [{key: value for key, value in result.items() if key not in ("time", "cost")} for result in results.values()]
     (table,) = home.glob("runs/report/*/killed-smoke.csv")
-    return {"table": table.read_bytes(), **timeless}
+    return {"table": table.read_bytes(), **dict(zip(results, counted, strict=True))}
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> int:

@@ -30,7 +30,8 @@ RUN_COLUMNS = [
     "settings", "env", "source_options", "variant", "score", "sd_checkpoints", "checkpoints", "episodes", "rule", "success",
     "dataset", "fingerprint", "dataset_mean", "dataset_sd", "dataset_episodes", "dataset_fired",
     "value_predicted", "value_realised", "value_miss", "source_value", "constraint_active", "alignment_loss",
-    "updates", "device", "commit", "wall_s", "cpu_s", "training_s", "episode_s", "finished_at", "chosen", "distances",
+    "updates", "device", "commit", "wall_s", "cpu_s", "gpu_s", "training_s", "episode_s",
+    "updates_per_s", "peak_memory_bytes", "peak_gpu_bytes", "finished_at", "chosen", "distances",
     "error", "folder",
 ]  # fmt: skip
 CURVE_COLUMNS = ["run", "updates", "return", "episodes"]
@@ -201,6 +202,7 @@ def finished_columns(result: dict[str, Any]) -> dict[str, Any]:
         "device": result.get("device", ""),
         "commit": short_commit(result.get("commit")),
         **time_columns(result),
+        **cost_columns(result),
         "finished_at": result.get("time", {}).get("finished", ""),
         "chosen": choice_of(result),
         "distances": result.get("domains", {}).get("distances"),
@@ -215,6 +217,13 @@ def time_columns(result: dict[str, Any]) -> dict[str, Any]:
         return {"wall_s": wall, "cpu_s": time.get("cpu_s")}
     episodes = sum(len(evaluation["episodes"]) for evaluation in result["evaluations"])
     return {"wall_s": wall, "cpu_s": time.get("cpu_s"), "training_s": wall - judging, "episode_s": judging / episodes}
+
+
+def cost_columns(result: dict[str, Any]) -> dict[str, Any]:
+    """What a run took besides time, where its result tells: seconds on a GPU, speed, and the largest memory."""
+    cost = result.get("cost", {})
+    told = {name: cost.get(name) for name in ("updates_per_s", "peak_memory_bytes", "peak_gpu_bytes")}
+    return told | {"gpu_s": result.get("time", {}).get("gpu_s")}
 
 
 def choice_of(result: dict[str, Any]) -> dict[str, Any] | None:
