@@ -1,4 +1,4 @@
-"""What a piece of work costs: time, processors, memory. Counted over all its attempts where it is interrupted and goes on."""
+"""What a piece of work costs: time, processors, memory. Counted over all attempts where it is interrupted."""
 
 from __future__ import annotations
 

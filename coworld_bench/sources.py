@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from coworld_bench.data.staging import Staging
 from coworld_bench.devices import choose_device
 from coworld_bench.envs import domain_of
 from coworld_bench.envs.pool import env_pool
-from coworld_bench.files import clear_folder, digest_of, read_json, write_json
+from coworld_bench.files import canonical, clear_folder, digest_of, read_json, write_json
 from coworld_bench.methods import SourceAgent
 from coworld_bench.online import OnlineAgent
 from coworld_bench.paths import data_home
@@ -43,15 +45,13 @@ class SourceSpec:
 
     @property
     def config(self) -> Config:
-        suite = find_task(self.task).suite
-        settings = resolve(self.preset, suite, self.options)
-        return Config.model_validate(merge(settings.model_dump(), {"model": dict(self.model)}))
+        return _config(self.preset, find_task(self.task).suite, canonical(self.options), canonical(self.model))
 
     @property
     def env(self) -> EnvSpec:
         return self.config.env.spec(self.task)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         trained_by = self.config.part("env", "model", "behaviour", "optimiser", "batch", "online", "compute")
         of_states = [self.state_input, self.config.model.state_loss] if self.env.observation == "state" else []
@@ -73,6 +73,13 @@ class SourceSpec:
         """What a result says of the agent it started from."""
         made = read_json(self.folder(data) / "source.json")
         return {"task": self.env.task, "digest": self.digest, "return_mean": made["return_mean_last"]}
+
+
+@lru_cache(maxsize=256)
+def _config(preset: str, suite: str, options: bytes, model: bytes) -> Config:
+    """Of a source agent, told as canonical JSON."""
+    settings = resolve(preset, suite, json.loads(options))
+    return Config.model_validate(merge(settings.model_dump(), {"model": json.loads(model)}))
 
 
 def pretrain_source(

@@ -36,8 +36,8 @@ def measure(method: list[str] | None = None, sizes: list[str] | None = None) -> 
     notes = [
         "One update of each kind of turn that the method's schedule has, one source, on made-up pictures of a toy domain.",
         "launches: operations dispatched, uncompiled; tflop: their arithmetic; synchronisations: the host waits.",
-        "checkpoint_mb: a learner's state without what grows with the dataset, of which row_bytes is each row's; source_mb: "
-        "a source agent on disk without its episodes; memory_mb: the most a CPU process held, float32 (VmHWM).",
+        "checkpoint_mb: a learner's state, less what grows with the dataset, row_bytes for each of its rows; source_mb: a "
+        "source agent on disk without its episodes; memory_mb: the most that a CPU process held, float32 (VmHWM).",
     ]
     return {"rows": rows, "notes": notes}
 
@@ -101,7 +101,7 @@ def own(method: str) -> Mapping[str, str]:
 
 
 def bytes_of_rows(state: Any, rows: int) -> int:
-    """Bytes for each row of the dataset in a learner's state: of tensors that have as many rows as there are transitions."""
+    """Bytes of each row of the dataset in a learner's state: in tensors with as many rows as there are transitions."""
     return sum(tensor.nbytes // rows for tensor in tensors(state) if tensor.ndim > 0 and len(tensor) == rows)
 
 
