@@ -166,9 +166,14 @@ def updates_of_kind(kind: str, kinds: set[str], planned: PlannedRun, source_upda
     if not any("world model" in other for other in kinds):
         return planned.config.budget.updates
     if "behaviour" in kind:
-        return behaviour
+        return behaviour * (2 if phases_twice(planned) else 1)
     joint = any("world model" in other and "behaviour" in other for other in kinds)
     return model - behaviour if joint else model
+
+
+def phases_twice(planned: PlannedRun) -> bool:
+    """Whether it is LOMPO on the source's data and then on the target's, each with a phase of the behaviour."""
+    return isinstance(planned.settings, LompoSettings) and bool(planned.sources) and bool(updates_of_second_phase(planned))
 
 
 def work_at_source(planned: PlannedRun) -> tuple[int, int]:
@@ -178,7 +183,7 @@ def work_at_source(planned: PlannedRun) -> tuple[int, int]:
         steps = sum(block.amount for block in schedule(settings, config) if block.side == "source")
         return steps // config.online.train_every, steps
     if isinstance(settings, LompoSettings) and planned.sources:
-        return getattr(settings, "source_updates", 0) or total_updates(planned), 0
+        return getattr(settings, "source_updates", 0) or config.budget.updates, 0
     return 0, 0
 
 
@@ -251,9 +256,10 @@ def disk_of_collection(spec: CollectSpec) -> int:
 def memory_of_run(planned: PlannedRun, rows: int) -> tuple[int, int]:
     """Bytes at most on the host and on a GPU, where it learns there: networks, optimisers and an update, counted as float32
     on a CPU, and all pictures decoded."""
-    pictures = PIXELS * (rows + source_rows(planned))
-    process = sizes(planned.method.family, planned.spec.preset).memory_bytes
-    return process + pictures, max(0, process - PROCESS_MB * 10**6) + CONTEXT_BYTES + pictures
+    known, in_source = sizes(planned.method.family, planned.spec.preset), source_rows(planned)
+    episodes = PIXELS * (rows + in_source) + known.row_bytes * rows
+    learning = max(0, known.memory_bytes - PROCESS_MB * 10**6)
+    return known.memory_bytes + episodes, learning + CONTEXT_BYTES + episodes
 
 
 def source_rows(planned: PlannedRun) -> int:

@@ -8,9 +8,11 @@ STORE/anchors/<suite>-<task>-<preset>[-<environment>].json
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from json import JSONDecodeError
 from pathlib import Path
 from statistics import fmean
@@ -55,7 +57,8 @@ def read_store(runs: Path | str | None = None) -> Store:
         raise UsageError(f"{folder} is a file; a store of results is a folder")
     if not folder.is_dir():
         raise UsageError(f"there is no folder of results {folder}; `coworld-bench run` makes one, --runs names another")
-    entries, curves = [], []
+    entries: list[dict[str, Any]] = []
+    curves: list[tuple[str, int, float, int]] = []
     for run_folder in run_folders(folder):
         found = read_run(run_folder)
         if found is None:
@@ -157,9 +160,15 @@ def options_text(options: Mapping[str, Any]) -> str:
 
 
 def settings_of(content: dict[str, Any]) -> dict[str, Any]:
-    """Every setting of a run by the name that an option has."""
-    own = flat(content.get("method_config", {}), f"{content['method'].partition(':')[0]}.")
-    return flat(content.get("config", {})) | own
+    """Every setting of a run by the name that an option has; runs that have the same share them."""
+    family = content["method"].partition(":")[0]
+    return _flat_settings(family, canonical([content.get("config", {}), content.get("method_config", {})]))
+
+
+@lru_cache(maxsize=4096)
+def _flat_settings(family: str, told: bytes) -> dict[str, Any]:
+    shared, own = json.loads(told)
+    return flat(shared) | flat(own, f"{family}.")
 
 
 def source_text(content: dict[str, Any]) -> str:
@@ -255,13 +264,8 @@ def short_commit(commit: dict[str, Any] | None) -> str:
     return f"{commit['commit'][:7]}{'+' * bool(commit.get('dirty'))}" if commit and commit.get("commit") else "—"
 
 
-def curve_rows(run: str, result: dict[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {
-            "run": run,
-            "updates": evaluation["updates"],
-            "return": fmean(episode["return"] for episode in evaluation["episodes"]),
-            "episodes": len(evaluation["episodes"]),
-        }
-        for evaluation in result["evaluations"]
-    ]
+def curve_rows(run: str, result: dict[str, Any]) -> Iterator[tuple[str, int, float, int]]:
+    """Of each checkpoint what CURVE_COLUMNS name."""
+    for evaluation in result["evaluations"]:
+        returns = [episode["return"] for episode in evaluation["episodes"]]
+        yield run, evaluation["updates"], fmean(returns), len(returns)
