@@ -12,6 +12,7 @@ from typing import Any
 
 from coworld_bench.checkpoints import Checkpoints
 from coworld_bench.config import Config, need_pictures, override, resolve, usual_env
+from coworld_bench.costs import Meter
 from coworld_bench.data.build import build
 from coworld_bench.data.dataset import dataset_folder, dataset_id, open_dataset
 from coworld_bench.data.formats import FORMATS, find_format
@@ -172,7 +173,7 @@ def _collect(
         raise UsageError(f"an unfinished collection lies in {work}; --resume goes on with it, --force begins again")
     with at_work(spec, work, device, observe, stop) as collection:
         curve, fired = collection.finish()
-        card = make_card(spec, collection.online, curve, fired)
+        card = make_card(spec, collection.online, curve, fired, collection.meter)
         build(collection.online.staging, folder, card, force=force)
     clear_folder(work)
 
@@ -192,6 +193,7 @@ class Collection:
         self.spec, self.work, self.online, self.judge, self.observe, self.stop = spec, work, online, judge, observe, stop
         self.checkpoints, self.timer = Checkpoints(work / "checkpoints"), Timer(spec.config.compute.checkpoint_minutes)
         self.curve: list[dict[str, Any]] = []
+        self.meter = Meter(online.agent.device.type)
         self.began = 0.0, 0  # clock and env steps at the first episode of this process
 
     def finish(self) -> tuple[list[dict[str, Any]], bool]:
@@ -222,14 +224,16 @@ class Collection:
         return last + self.spec.config.online.evaluate_every
 
     def _evaluate(self) -> None:
-        online, episodes = self.online, self.spec.config.online.evaluate_episodes
+        online, episodes, began = self.online, self.spec.config.online.evaluate_episodes, time.perf_counter()
         records = self.judge.checkpoint(online.agent, self.spec.seed, len(self.curve), episodes, stream="select")
         returns = [record["return"] for record in records]
         point = {"env_steps": online.env_steps, "updates": online.updates, "returns": returns}
         self.curve.append(point | {"mean": sum(returns) / len(returns)})
+        self.meter.spent["evaluation_s"] += time.perf_counter() - began
 
     def _checkpoint(self) -> None:
-        self.checkpoints.save({"online": self.online.state_dict(), "curve": self.curve})
+        spent = self.meter.read()
+        self.checkpoints.save({"online": self.online.state_dict(), "curve": self.curve, "spent": spent})
         self.timer.reset()
 
     def _resume(self) -> None:
@@ -237,6 +241,7 @@ class Collection:
         if state is not None:
             self.online.load_state_dict(state["online"])
             self.curve = state["curve"]
+            self.meter.go_on(state.get("spent", {}))
         else:
             self.online.forget(keep=self.online.random_episodes)
 
@@ -270,11 +275,15 @@ def at_work(
         yield Collection(spec, work, online, judge, observe, stop)
 
 
-def make_card(spec: CollectSpec, online: OnlineAgent, curve: list[dict[str, Any]], fired: bool) -> dict[str, Any]:
+def make_card(
+    spec: CollectSpec, online: OnlineAgent, curve: list[dict[str, Any]], fired: bool, meter: Meter
+) -> dict[str, Any]:
     """Who the dataset is: what was asked, the evidence for its quality, and what made it."""
     share = "a third of" if spec.quality == "medium-replay" else "all of"
     workers = spec.config.online.workers
+    meter.read()
     made_by = {"packages": packages(), "git": git_state(), "gl": gl_info(), "machine": machine()}
+    made_by |= {"time": meter.times(), "cost": meter.cost(online.updates)}
     return {
         "dataset_id": spec.id,
         "task": spec.task,

@@ -16,6 +16,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, Protocol
@@ -233,6 +234,7 @@ def defined(thing: Any) -> str:
         return f"{thing!r} (class {kind.__name__})"
 
 
+@cache
 def method_names() -> list[str]:
     """The shipped methods."""
     return sorted({*PACKAGED, *(path.stem for path in shipped("baselines").glob("*.py"))})

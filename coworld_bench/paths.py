@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 
+@cache
 def shipped(kind: str) -> Path:
     """The folder `datasets`, `baselines` or `reports`, in a wheel or in a checkout."""
     package = Path(__file__).resolve().parent

@@ -7,7 +7,7 @@ setting, dataset or source agent makes another run.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -149,8 +149,17 @@ class PlannedRun:
         detail = f" ({', '.join(details)})" if details else ""
         return f"{spec.method} {self.env.task}{origin} seed {spec.seed}{detail}"
 
+    def of_seed(self, seed: int) -> PlannedRun:
+        """The same with another seed, which nothing else of it depends on."""
+        check_seed(seed)
+        return replace(self, spec=replace(self.spec, seed=seed))
+
     def source_specs(self) -> tuple[SourceSpec, ...]:
         """The source agents this run starts from; they understand the actions of every domain."""
+        return self._source_specs
+
+    @cached_property
+    def _source_specs(self) -> tuple[SourceSpec, ...]:
         if not self.sources:
             return ()
         tasks = [self.env.task, *self.sources]

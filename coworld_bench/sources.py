@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,12 @@ import numpy as np
 
 from coworld_bench.checkpoints import Checkpoints, save_state
 from coworld_bench.config import Config, merge, resolve
+from coworld_bench.costs import Meter
 from coworld_bench.data.staging import Staging
 from coworld_bench.devices import choose_device
 from coworld_bench.envs import domain_of
 from coworld_bench.envs.pool import env_pool
-from coworld_bench.files import clear_folder, digest_of, read_json, write_json
+from coworld_bench.files import canonical, clear_folder, digest_of, read_json, write_json
 from coworld_bench.methods import SourceAgent
 from coworld_bench.online import OnlineAgent
 from coworld_bench.paths import data_home
@@ -42,15 +45,13 @@ class SourceSpec:
 
     @property
     def config(self) -> Config:
-        suite = find_task(self.task).suite
-        settings = resolve(self.preset, suite, self.options)
-        return Config.model_validate(merge(settings.model_dump(), {"model": dict(self.model)}))
+        return _config(self.preset, find_task(self.task).suite, canonical(self.options), canonical(self.model))
 
     @property
     def env(self) -> EnvSpec:
         return self.config.env.spec(self.task)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         trained_by = self.config.part("env", "model", "behaviour", "optimiser", "batch", "online", "compute")
         of_states = [self.state_input, self.config.model.state_loss] if self.env.observation == "state" else []
@@ -74,6 +75,13 @@ class SourceSpec:
         return {"task": self.env.task, "digest": self.digest, "return_mean": made["return_mean_last"]}
 
 
+@lru_cache(maxsize=256)
+def _config(preset: str, suite: str, options: bytes, model: bytes) -> Config:
+    """Of a source agent, told as canonical JSON."""
+    settings = resolve(preset, suite, json.loads(options))
+    return Config.model_validate(merge(settings.model_dump(), {"model": json.loads(model)}))
+
+
 def pretrain_source(
     spec: SourceSpec,
     data: Path | None = None,
@@ -89,18 +97,19 @@ def pretrain_source(
     if spec.ready(data):
         return folder
     domain: Domain = domain_of(spec.env)
+    device = choose_device(device)
+    meter = Meter(device)
     with Staging(folder / "episodes") as staging, env_pool(spec.env, spec.config.online.workers) as pool:
         checkpoints = Checkpoints(folder / "checkpoints")
         state = checkpoints.newest()
         if state is None:
             staging.truncate(0)
-        device = choose_device(device)
         sizes = spec.action_input, pool, None, spec.state_input
         with closing(OnlineAgent(domain, spec.config, spec.seed, staging, device, *sizes)) as online:
-            keeper = Keeper(online, checkpoints, stop, state)
+            keeper = Keeper(online, checkpoints, meter, stop, state)
             returns = train_online(online, spec.config.online.source_env_steps, observe, keeper)
         save_state(folder / "agent.pt", online.state_dict())
-        write_json(folder / "source.json", describe(spec, online, returns))
+        write_json(folder / "source.json", describe(spec, online, returns, meter))
     clear_folder(checkpoints.folder)
     return folder
 
@@ -109,19 +118,21 @@ class Keeper:
     """Stores an agent and the returns of its episodes now and then, and goes back to what it stored."""
 
     def __init__(
-        self, online: OnlineAgent, checkpoints: Checkpoints, stop: Stop, state: dict[str, Any] | None = None
+        self, online: OnlineAgent, checkpoints: Checkpoints, meter: Meter, stop: Stop, state: dict[str, Any] | None = None
     ) -> None:
-        self.online, self.checkpoints, self.stop = online, checkpoints, stop
+        self.online, self.checkpoints, self.meter, self.stop = online, checkpoints, meter, stop
         self.timer = Timer(online.config.compute.checkpoint_minutes)
         self.returns: list[float] = []
         if state is not None:
             online.load_state_dict(state["online"])
             self.returns = state["returns"]
+            meter.go_on(state.get("spent", {}))
 
     def look(self) -> None:
         """Called between episodes. Raises StoppedAtCheckpoint where the work is to stop."""
         if self.timer.due() or self.stop():
-            self.checkpoints.save({"online": self.online.state_dict(), "returns": self.returns})
+            state = {"online": self.online.state_dict(), "returns": self.returns, "spent": self.meter.read()}
+            self.checkpoints.save(state)
         if self.stop():
             raise StoppedAtCheckpoint(
                 f"stopped after {self.online.env_steps} env steps; the same command goes on from there"
@@ -143,7 +154,8 @@ def train_online(
     return returns
 
 
-def describe(spec: SourceSpec, online: OnlineAgent, returns: list[float]) -> dict[str, Any]:
+def describe(spec: SourceSpec, online: OnlineAgent, returns: list[float], meter: Meter) -> dict[str, Any]:
+    meter.read()
     return {
         "task": spec.env.task,
         "preset": spec.preset,
@@ -155,6 +167,8 @@ def describe(spec: SourceSpec, online: OnlineAgent, returns: list[float]) -> dic
         "updates": online.updates,
         "returns": returns,
         "return_mean_last": float(np.mean(returns[-5:])),
+        "time": meter.times(),
+        "cost": meter.cost(online.updates),
         "versions": packages(),
         "commit": git_state(),
         "machine": machine(),

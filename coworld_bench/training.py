@@ -14,6 +14,7 @@ from typing import Any
 from gymnasium.error import InvalidAction
 
 from coworld_bench.checkpoints import Checkpoints
+from coworld_bench.costs import Meter
 from coworld_bench.data.dataset import Dataset
 from coworld_bench.devices import choose_device, describe_device
 from coworld_bench.domains import PICTURES, Embed, data_pictures, describe, source_pictures
@@ -102,9 +103,8 @@ class Run:
         self.checkpoints, self.timer = Checkpoints(folder / "checkpoints"), Timer(self.config.compute.checkpoint_minutes)
         self.evaluations: list[dict[str, Any]] = []
         self.means = MetricMeans()
-        self.spent = {"wall_s": 0.0, "cpu_s": 0.0, "evaluation_s": 0.0}
+        self.meter = Meter(device)
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
-        self.clock = time.perf_counter(), time.process_time()
 
     def finish(self) -> dict[str, Any]:
         """Train to the end, evaluating on the way; writes and returns the result."""
@@ -148,7 +148,7 @@ class Run:
             if learner.updates > before and self._due(learner):
                 self._evaluate(learner, judge)
             elif self.timer.due() or self.stop():
-                self._checkpoint(learner, judge)
+                self._checkpoint(learner)
             if self.stop() and learner.updates < learner.total:
                 raise StoppedAtCheckpoint(f"stopped after {learner.updates} updates; the same command goes on from there")
 
@@ -171,17 +171,16 @@ class Run:
             append_line(self.folder / "eval.jsonl", {"updates": updates, **record})
         metrics = {**self.means.read(), **learner.counts()}
         append_line(self.folder / "metrics.jsonl", {"updates": updates, **metrics})
-        self.spent["evaluation_s"] += time.perf_counter() - began
-        self._checkpoint(learner, judge)
+        self.meter.spent["evaluation_s"] += time.perf_counter() - began
+        self._checkpoint(learner)
         self.tracking.log(updates, point(metrics, records))
         if self.observe is not None:
             progress = {"updates": updates, "updates_total": learner.total, "evaluation": mean_return(records)}
-            self.observe(progress | {"wall_s": self.spent["wall_s"]})
+            self.observe(progress | {"wall_s": self.meter.spent["wall_s"]})
 
-    def _checkpoint(self, learner: Learner, judge: Evaluator) -> None:
+    def _checkpoint(self, learner: Learner) -> None:
         """Store all that the rest of the run depends on: a killed run goes on from here to the same numbers."""
-        self._count_time(judge)
-        state = {"learner": learner.state_dict(), "evaluations": self.evaluations, "spent": self.spent}
+        state = {"learner": learner.state_dict(), "evaluations": self.evaluations, "spent": self.meter.read()}
         self.checkpoints.save(state | {"means": self.means.state_dict()})
         self.timer.reset()
 
@@ -189,17 +188,12 @@ class Run:
         """To a stored state; what was logged after it is dropped."""
         if state is not None:
             learner.load_state_dict(state["learner"])
-            self.evaluations, self.spent = state["evaluations"], state["spent"]
+            self.evaluations = state["evaluations"]
+            self.meter.go_on(state["spent"])
             self.means.load_state_dict(state["means"], self.device)
         last = self.evaluations[-1]["updates"] if self.evaluations else -1
         for name in ("eval.jsonl", "metrics.jsonl"):
             keep_lines(self.folder / name, last)
-
-    def _count_time(self, judge: Evaluator) -> None:
-        now = time.perf_counter(), time.process_time() + judge.pool_cpu_s
-        self.spent["wall_s"] += now[0] - self.clock[0]
-        self.spent["cpu_s"] += now[1] - self.clock[1]
-        self.clock = now
 
     def _result(self, learner: Learner) -> dict[str, Any]:
         dataset, total = self.resolved.dataset, learner.total
@@ -212,7 +206,8 @@ class Run:
             "score": score(self.evaluations, total),
             "diagnostics": diagnostics(read_lines(self.folder / "metrics.jsonl"), total),
             "budget": learner.counts(),
-            "time": {name: round(value, 1) for name, value in self.spent.items()} | finished,
+            "time": self.meter.times() | finished,
+            "cost": self.meter.cost(total),
             "device": describe_device(self.device),
             "machine": machine(),
             "versions": packages(),

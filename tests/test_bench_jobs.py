@@ -11,16 +11,20 @@ from pathlib import Path
 
 import pytest
 
+from coworld_bench.bench import estimates
 from coworld_bench.bench.claims import claimed
-from coworld_bench.bench.estimates import SECONDS, estimate_all, estimate_train, words
+from coworld_bench.bench.estimates import COMMITTED, HERE, PREDICTED, SECONDS, TABLE, estimate_all, words
 from coworld_bench.bench.execution import shard_of
 from coworld_bench.bench.job import Job
 from coworld_bench.bench.jobs import Place, plan_jobs, select
+from coworld_bench.bench.predictions import CPU, TOY_FRAMES_PER_S, sizes
+from coworld_bench.config import resolve
 from coworld_bench.data.lock import Busy
 from coworld_bench.errors import LOCKED, UsageError
-from coworld_bench.files import write_json
+from coworld_bench.files import read_json, write_json
 from coworld_bench.plans import Plan, load_plan, parse_plan
 from coworld_bench.recipes import Reference
+from coworld_bench.run_spec import PlannedRun, RunSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -138,23 +142,93 @@ def test_wrong_settings_are_refused_before_any_job(tmp_path: Path, options: dict
     assert not list(tmp_path.iterdir())
 
 
-def stored(runs: Path, method: str, preset: str, *seconds: float) -> None:
+def stored(runs: Path, method: str, preset: str, *seconds: float, **more: object) -> None:
+    """Finished runs of as many updates as the preset has."""
+    updates = resolve(preset, "toy").budget.updates
     for index, wall_s in enumerate(seconds):
-        result = {"preset": preset, "time": {"wall_s": wall_s}}
+        result = {"preset": preset, "time": {"wall_s": wall_s}, "evaluations": [{"updates": updates}], **more}
         write_json(runs / f"{method}--toy-point--none--s{index}--{preset}" / "result.json", result)
 
 
-def test_estimates_come_from_the_store_first(tmp_path: Path) -> None:
-    assert estimate_train("coworld", "smoke", tmp_path) == SECONDS["smoke"]["train"]
-    stored(tmp_path, "coworld", "smoke", 4.0, 6.0, 100.0)
-    stored(tmp_path, "coworld", "quick", 1000.0)
-    assert estimate_train("coworld", "smoke", tmp_path) == 6.0
-    assert estimate_train("coworld", "quick", tmp_path) == 1000.0
-    assert estimate_train("coworld", "quick", tmp_path, 4500) == 3000.0
-    (tmp_path / "coworld--damaged").mkdir()
-    (tmp_path / "coworld--damaged" / "result.json").write_text("{")
-    assert estimate_train("coworld", "quick", tmp_path) == 1000.0
-    assert estimate_train("coworld", "paper", tmp_path) is None
+def planned(method: str, preset: str = "quick", **options: str) -> PlannedRun:
+    named = {key.replace("_", ".", 1): value for key, value in options.items()}
+    return RunSpec(method, "toy/point", ("toy/point_mirrored",), preset=preset, options=named).plan()
+
+
+def estimate(place: Place, method: str, preset: str = "quick", **options: str) -> tuple[float | None, str]:
+    """Of what lies there now."""
+    forecast = Place(place.data, place.runs).estimates.run(planned(method, preset, **options))
+    return forecast.seconds, forecast.origin
+
+
+@pytest.fixture
+def nothing_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimates, "committed", dict)
+
+
+def test_estimates_come_from_the_store_first(tmp_path: Path, nothing_committed: None) -> None:
+    here = place(tmp_path)
+    assert estimate(here, "coworld", "smoke") == (SECONDS["smoke"]["train"], TABLE)
+    stored(here.runs, "coworld", "smoke", 4.0, 6.0, 100.0)
+    stored(here.runs, "coworld", "quick", 1000.0)
+    assert estimate(here, "coworld", "smoke") == (pytest.approx(6.0), HERE)
+    assert estimate(here, "coworld") == (pytest.approx(1000.0), HERE)
+    assert estimate(here, "coworld", budget_updates="4500")[0] == pytest.approx(3000.0)
+    assert estimate(here, "coworld:without_max")[0] == pytest.approx(1000.0)
+    assert estimate(here, "offline_dv2") == (SECONDS["quick"]["train"], TABLE)
+
+
+def test_what_was_measured_otherwise_is_no_estimate(tmp_path: Path, nothing_committed: None) -> None:
+    """A file that is damaged, a changed budget, another kind of device."""
+    here = place(tmp_path)
+    stored(here.runs, "bc", "quick", 1.0, options={"budget.updates": "10"})
+    stored(here.runs, "cql", "quick", 1.0, device="NVIDIA H200")
+    (here.runs / "bc--damaged").mkdir()
+    (here.runs / "bc--damaged" / "result.json").write_text("{")
+    write_json(here.runs / "bc--old" / "result.json", {"preset": "quick"})
+    for method in ("bc", "cql"):
+        assert estimate(here, method) == (SECONDS["quick"][method], TABLE)
+
+
+def test_the_checkouts_results_come_before_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored(tmp_path / "committed", "coworld", "quick", 700.0)
+    results = sorted((tmp_path / "committed").glob("*/result.json"))
+    monkeypatch.setattr(estimates, "committed", lambda: {"coworld": results})
+    assert estimate(place(tmp_path), "coworld") == (pytest.approx(700.0), COMMITTED)
+    stored(tmp_path / "runs", "coworld", "quick", 500.0)
+    assert estimate(place(tmp_path), "coworld") == (pytest.approx(500.0), HERE)
+
+
+def test_of_many_results_a_few_are_opened_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nothing_committed: None
+) -> None:
+    here, opened = place(tmp_path), []
+    stored(here.runs, "coworld", "smoke", *[8.0] * 60)
+    monkeypatch.setattr(estimates, "read_json", lambda path: opened.append(path) or read_json(path))
+    found = plan_jobs(select(toy_plan(), "smoke", ["coworld"], seeds=list(range(9))), here)
+    assert all(job.estimate_s == pytest.approx(8.0) for job in found if job.kind == "train")
+    assert len([path for path in opened if path.name == "result.json"]) == estimates.ENOUGH
+
+
+def test_memory_is_the_most_that_was_measured(tmp_path: Path, nothing_committed: None) -> None:
+    here = place(tmp_path)
+    guessed = here.estimates.run(planned("coworld"))
+    assert guessed.memory_origin == guessed.gpu_origin == PREDICTED
+    stored(here.runs, "coworld", "quick", 9.0, 9.0, cost={"peak_memory_bytes": 7 * 10**8, "peak_gpu_bytes": 0})
+    told = Place(here.data, here.runs).estimates.run(planned("coworld"))
+    assert (told.memory_bytes, told.memory_origin, told.gpu_origin) == (7 * 10**8, HERE, PREDICTED)
+
+
+def test_the_scale_of_the_paper_is_predicted(tmp_path: Path) -> None:
+    """Never measured: 20,000 updates of the world model alone and 60,000 of both by their counts, and of 25 checkpoints 10
+    episodes of 50 env steps by frames."""
+    found = place(tmp_path).estimates.run(planned("dv2_finetune", "paper"))
+    assert found.origin == "predicted for one CPU core"
+    assert found.drawing_s == pytest.approx(25 * 10 * 50 / TOY_FRAMES_PER_S)
+    turns = sizes("dv2_finetune", "paper").turns
+    each = [launches * CPU.launch_s + flop / CPU.flops for launches, flop in turns.values()]
+    assert list(turns) == ["world model", "world model + behaviour"]
+    assert found.seconds == pytest.approx(20_000 * each[0] + 60_000 * each[1] + found.drawing_s)
 
 
 def timed(key: str, seconds: float | None, *needs: str) -> Job:

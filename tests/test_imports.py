@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
     "values": [
-        "config", "devices", "errors", "files", "pages", "paths", "plans", "provenance", "recipes", "seeding", "stopping",
-        "tasks",
+        "config", "costs", "devices", "errors", "files", "pages", "paths", "plans", "provenance", "recipes", "seeding",
+        "stopping", "tasks",
     ],
     "boundaries": ["data", "envs"],
     "models": [

@@ -62,6 +62,19 @@ def test_times_by_hand(tmp_path: Path) -> None:
     assert row == ("Offline DV2", "DC*", "2", "1,500", "3.0", "3.2", "13.33", "cpu, 1 thread(s)")
 
 
+def test_what_runs_took_stands_beside_their_times(tmp_path: Path) -> None:
+    """The means of times and speeds, the largest of memories; an older result tells of none."""
+    for seed, (gpu_s, speed, peak) in enumerate([(60.0, 5.0, 700e6), (180.0, 7.0, 1500e6)]):
+        content = result("offline_dv2", DOOR, 100, seed)
+        cost = {"updates_per_s": speed, "peak_memory_bytes": peak, "peak_gpu_bytes": 2 * peak}
+        put(tmp_path, content | {"time": content["time"] | {"gpu_s": gpu_s}, "cost": cost})
+    put(tmp_path, result("coworld", DOOR, 100))
+    table = times_table(chosen(tmp_path))
+    assert table is not None and table.columns[7:11] == ("updates/s", "GPU of the run, min", "memory, MB", "GPU memory, MB")
+    cells = {row[0]: row[7:11] for row in table.rows}
+    assert cells == {"Offline DV2": ("6.00", "2.0", "1,500", "3,000"), "CoWorld": ("—", "—", "—", "—")}
+
+
 def test_the_papers_times_stand_in_its_plan_alone(tmp_path: Path) -> None:
     put(tmp_path, result("offline_dv2", DOOR, 100))
     table = times_table(chosen(tmp_path, replace(PLAN, published="table12.csv")))

@@ -53,7 +53,7 @@ def prepared(method: str, data: Path) -> RunSpec:
 
 
 def timeless(result: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in result.items() if key != "time"}
+    return {key: value for key, value in result.items() if key not in ("time", "cost")}
 
 
 @pytest.mark.parametrize("method", METHODS)

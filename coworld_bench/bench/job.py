@@ -13,6 +13,21 @@ State = Literal["done", "finished before", "failed", "not started", "stopped", "
 
 
 @dataclass(frozen=True)
+class Forecast:
+    """What a job will take, as far as is known, and where that is from: seconds of its process, of which `drawing_s` are a
+    processor's at environments (told where predicted), bytes it leaves on disk, and the most it holds in memory."""
+
+    seconds: float | None = None
+    origin: str = ""
+    drawing_s: float | None = None
+    disk_bytes: int = 0
+    memory_bytes: int | None = None
+    memory_origin: str = ""
+    gpu_bytes: int | None = None
+    gpu_origin: str = ""
+
+
+@dataclass(frozen=True)
 class Job:
     """Something to make. `finished` says whether it is there; `log` is its process's stderr; `again` makes it anew. `check`
     raises UsageError where it cannot be made, before anything is. `spec` is that of a run, for whoever does it again."""
@@ -29,6 +44,7 @@ class Job:
     check: Callable[[], None] = lambda: None
     identity: Mapping[str, Any] = field(default_factory=dict)
     spec: Mapping[str, Any] = field(default_factory=dict)
+    forecast: Forecast = Forecast()
 
 
 @dataclass(frozen=True)

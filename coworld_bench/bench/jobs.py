@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from coworld_bench.anchors import anchors_path
-from coworld_bench.bench.estimates import estimate_job, estimate_train
-from coworld_bench.bench.job import Job
+from coworld_bench.anchors import anchors_path, resolved
+from coworld_bench.bench.estimates import Estimates
+from coworld_bench.bench.job import Forecast, Job
 from coworld_bench.collecting import plan_collection
-from coworld_bench.data.dataset import dataset_folder, open_dataset
+from coworld_bench.data.dataset import Dataset, dataset_folder, open_dataset
+from coworld_bench.envs import check_task
 from coworld_bench.errors import OK, SOME_FAILED, UsageError, unknown
 from coworld_bench.methods import load_method, method_names, whole_name
 from coworld_bench.plans import Cell, Plan
@@ -40,6 +41,24 @@ class Place:
     device: str = "cpu"
     track: str = "none"
 
+    def has_dataset(self, name: str) -> bool:
+        return name in self._opened or (dataset_folder(self.data, name) / "manifest.json").is_file()
+
+    def dataset(self, name: str) -> Dataset:
+        """The dataset, opened once. Raises DatasetError as `open_dataset` does."""
+        if name not in self._opened:
+            self._opened[name] = open_dataset(name, self.data)
+        return self._opened[name]
+
+    @cached_property
+    def estimates(self) -> Estimates:
+        return Estimates(self.runs, self.data, self.device)
+
+    @cached_property
+    def _opened(self) -> dict[str, Dataset]:
+        return {}
+
+    @cached_property
     def words(self) -> dict[str, str]:
         """The same for another process."""
         folders = {"data": str(self.data.resolve()), "runs": str(self.runs.resolve())}
@@ -57,6 +76,10 @@ class Selection:
     seeds: tuple[int, ...]
     options: Mapping[str, str] = field(default_factory=dict)
     force: bool = False
+
+    @cached_property
+    def families(self) -> set[str]:
+        return families(self.plan, self.methods)
 
 
 def select(
@@ -123,9 +146,11 @@ def plan_jobs(selection: Selection, place: Place) -> list[Job]:
     """Every job of a selection, needs first. Raises UsageError or DatasetError for all that can be known to be wrong."""
     jobs: dict[str, Job] = {}
     for cell in selection.cells:
+        planned = [run_spec(selection, cell, row, selection.seeds[0]).plan() for row in selection.methods]
+        known = [(run, collect_job(run, place), run_forecast(run, place)) for run in planned]
         for seed in selection.seeds:
-            for method in selection.methods:
-                for job in run_jobs(run_spec(selection, cell, method, seed), place, selection.force, selection.options):
+            for run, dataset, forecast in known:
+                for job in run_jobs(run.of_seed(seed), dataset, place, forecast, selection.force, selection.options):
                     jobs.setdefault(job.key, job)
         anchors = anchors_job(cell.target, selection.preset, target_environment(selection, cell), place)
         jobs.setdefault(anchors.key, anchors)
@@ -149,32 +174,43 @@ def run_spec(selection: Selection, cell: Cell, row: str, seed: int) -> RunSpec:
     method = load_method(arm.method)
     many = method.sources == "many"
     sources = cell.many_sources if many else (cell.source,) if cell.source else ()
-    others = families(selection.plan, selection.methods) - {method.family}
+    others = selection.families - {method.family}
     options = {**selection.options, **arm.options_of(selection.preset)}
     options = {key: value for key, value in options.items() if key.split(".")[0] not in others}
-    spec = RunSpec(
-        whole_name(arm.method), cell.target, sources, seed, selection.preset, selection.plan.quality,
+    taken = method.take(tuple(check_task(source).id for source in sources))
+    return RunSpec(
+        whole_name(arm.method), cell.target, taken, seed, selection.preset, selection.plan.quality,
         options, dict(cell.target_options), dict(cell.source_options),
     )  # fmt: skip
-    return replace(spec, sources=spec.plan().sources)
 
 
-def run_jobs(spec: RunSpec, place: Place, force: bool = False, common: Mapping[str, str] | None = None) -> list[Job]:
+def run_forecast(planned: PlannedRun, place: Place) -> Forecast:
+    """What a run takes, whatever its seed."""
+    name = planned.dataset_id
+    return place.estimates.run(planned, place.dataset(name).rows if place.has_dataset(name) else None)
+
+
+def run_jobs(
+    planned: PlannedRun,
+    dataset: Job,
+    place: Place,
+    forecast: Forecast,
+    force: bool = False,
+    common: Mapping[str, str] | None = None,
+) -> list[Job]:
     """A run and what it needs, needs first; options in `common` are in all runs and not named."""
-    planned = spec.plan()
-    dataset = collect_job(planned, place)
     sources = [source_job(source, place) for source in planned.source_specs()]
     needs = tuple(job.key for job in (dataset, *sources))
-    return [dataset, *sources, train_job(planned, needs, place, force, common)]
+    return [dataset, *sources, train_job(planned, needs, place, forecast, force, common)]
 
 
 def collect_job(planned: PlannedRun, place: Place) -> Job:
     spec, (name, _, view) = planned.spec, planned.dataset_id.partition("@")
     quality, options = spec.quality.partition("@")[0], of_environment({**spec.options, **spec.target_options})
     folder = dataset_folder(place.data, name)
-    there = (folder / "manifest.json").is_file()
-    if not there:
-        plan_collection(planned.env.task, quality, spec.preset, options=options)
+    forecast = Forecast()
+    if not (folder / "manifest.json").is_file():
+        forecast = place.estimates.collection(plan_collection(planned.env.task, quality, spec.preset, options=options))
     elif view:
         open_dataset(planned.dataset_id, place.data)  # which episodes it says is known to be wrong before any run
     asked = {"task": planned.env.task, "quality": quality, "preset": spec.preset, "options": options}
@@ -184,20 +220,22 @@ def collect_job(planned: PlannedRun, place: Place) -> Job:
         worker("collect", f"collect {name}", asked, place),
         (folder / "manifest.json").is_file,
         lambda: place.runs / "logs" / f"collect-{name.replace('/', '-')}.log",
-        estimate_s=estimate_job("collect", spec.preset),
+        estimate_s=forecast.seconds,
         accepts=NOT_FIRED,
+        forecast=forecast,
     )
 
 
 def source_job(spec: SourceSpec, place: Place) -> Job:
-    name = spec.folder(place.data).name
+    name, forecast = spec.folder(place.data).name, place.estimates.source(spec)
     return Job(
         "source",
         f"source {name}",
         worker("source", f"source {name}", {"spec": asdict(spec)}, place),
         lambda: spec.ready(place.data),
         lambda: place.runs / "logs" / f"source-{name}.log",
-        estimate_s=estimate_job("source", spec.preset),
+        estimate_s=forecast.seconds,
+        forecast=forecast,
     )
 
 
@@ -205,30 +243,37 @@ def anchors_job(task: str, preset: str, options: Mapping[str, str], place: Place
     path = anchors_path(task, preset, place.runs, options)
     detail = path.stem.removeprefix(f"{find_task(task).id.replace('/', '-')}-{preset}")
     key = f"anchors {task} {preset}{detail}"
+    forecast = place.estimates.anchors(resolved(task, preset, options).env.spec(task), preset)
     return Job(
         "anchors",
         key,
         worker("anchors", key, {"task": task, "preset": preset, "options": dict(options)}, place),
         path.is_file,
         lambda: place.runs / "logs" / f"anchors-{path.stem}.log",
-        estimate_s=estimate_job("anchors", preset),
+        estimate_s=forecast.seconds,
+        forecast=forecast,
     )
 
 
 def train_job(
-    planned: PlannedRun, needs: tuple[str, ...], place: Place, force: bool, common: Mapping[str, str] | None = None
+    planned: PlannedRun,
+    needs: tuple[str, ...],
+    place: Place,
+    forecast: Forecast,
+    force: bool,
+    common: Mapping[str, str] | None = None,
 ) -> Job:
-    spec = planned.spec
-    files = RunFiles(spec, place, needs_dataset=dataset_folder(place.data, planned.dataset_id))
+    spec, told = planned.spec, asdict(planned.spec)
+    files = RunFiles(planned, place)
     key = f"train {planned.title(common)}"
     return Job(
         "train",
         key,
-        worker("train", key, {"spec": asdict(spec), "force": force}, place),
+        worker("train", key, {"spec": told, "force": force}, place),
         files.finished,
         lambda: files.folder / "stderr.log",
         needs,
-        estimate_train(planned.method.family, spec.preset, place.runs, planned.config.budget.updates),
+        forecast.seconds,
         again=force,
         check=planned.settings.check,
         identity={
@@ -239,7 +284,8 @@ def train_job(
             "preset": spec.preset,
             **planned.words,
         },
-        spec=asdict(spec),
+        spec=told,
+        forecast=forecast,
     )
 
 
@@ -247,24 +293,23 @@ def train_job(
 class RunFiles:
     """Where a run lies: its folder carries the digest of its dataset, so it is known once that is there."""
 
-    spec: RunSpec
+    planned: PlannedRun
     place: Place
-    needs_dataset: Path
 
     @cached_property
     def resolved(self) -> ResolvedRun:
-        return self.spec.resolve(self.place.data)
+        return ResolvedRun(self.planned, self.place.dataset(self.planned.dataset_id))
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         return self.place.runs / self.resolved.id
 
     def finished(self) -> bool:
-        there = (self.needs_dataset / "manifest.json").is_file()
+        there = self.place.has_dataset(self.planned.dataset_id)
         return there and (self.folder / "result.json").is_file()
 
 
 def worker(kind: str, key: str, asked: Mapping[str, Any], place: Place) -> tuple[str, ...]:
     """The command line of a job's process, less its status file."""
-    document = {"kind": kind, "job": key, **asked, "place": place.words()}
+    document = {"kind": kind, "job": key, **asked, "place": place.words}
     return (sys.executable, "-m", "coworld_bench.bench.worker", json.dumps(document, sort_keys=True))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from coworld_bench.bench.board import PlainBoard, board
+from coworld_bench.bench.costing import costs
 from coworld_bench.bench.estimates import estimate_all, words
 from coworld_bench.bench.execution import LOCAL, Execution, make_backend, make_slots, shard_of
 from coworld_bench.bench.executor import Executor
@@ -75,6 +76,7 @@ class RunSummary:
             "runs": self.runs,
             "finished_before": self.before,
             "estimate_s": self.estimate_s,
+            "costs": costs(self.jobs),
             "jobs": [self._job_words(job) for job in self.jobs],
             "interrupted": self.interrupted,
             "wall_s": round(self.wall_s, 1),
@@ -83,6 +85,7 @@ class RunSummary:
 
     def _job_words(self, job: Job) -> dict[str, Any]:
         words: dict[str, Any] = {"job": job.key, "kind": job.kind, "needs": list(job.needs), "estimate_s": job.estimate_s}
+        words |= {"estimate": asdict(job.forecast)}
         if job.key in self.outcomes:
             outcome = self.outcomes[job.key]
             words |= {"state": outcome.state, "note": outcome.note, "seconds": round(outcome.seconds, 1)}
@@ -152,7 +155,7 @@ def plan_summary(chosen: Selection, place: Place, slots: int, execution: Executi
     jobs = shard_of(plan_jobs(chosen, place), execution.shard)
     open_jobs = tuple(job for job in jobs if job.again or not job.finished())
     trains = [job for job in jobs if job.kind == "train"]
-    before = sum(job not in open_jobs for job in trains)
+    before = len(trains) - sum(job.kind == "train" for job in open_jobs)
     needed = needed_jobs(open_jobs)
     return RunSummary(chosen.plan.name, chosen.preset, len(trains), before, needed, estimate_all(needed, slots))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from coworld_bench.costs import peak_memory
 
 BEAT_S, LISTEN_S = 10.0, 1.0
 ATTEMPT = "COWORLD_BENCH_ATTEMPT"  # in a job's environment: which of its processes this is
@@ -97,8 +98,3 @@ def attempt() -> int:
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def peak_memory() -> int:
-    """Bytes of this process at its largest."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -56,7 +56,7 @@ def measure(kills: int = 100) -> dict[str, Any]:
         f"two at a time, {length:.0f} s undisturbed; kills at random moments, {PAUSE * length / 2:.0f} s apart on average, "
         f"until {kills} were done.",
         f"{plans} plans were brought to their end so: {unequal} results or tables differ from the undisturbed plan's. "
-        "Compared: the table as CSV, byte by byte, and every result but its times.",
+        "Compared: the table as CSV, byte by byte, and every result but its times and cost.",
     ]
     return {"rows": rows, "notes": notes}
 

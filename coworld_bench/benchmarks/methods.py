@@ -115,14 +115,16 @@ class Turns:
             self.wall_ms.setdefault(kind, []).append(1e3 * wall / updates)
 
 
-def make_learner(method: str, preset: str, options: Mapping[str, str], turns: int, folder: Path) -> Learner:
+def make_learner(
+    method: str, preset: str, options: Mapping[str, str], turns: int, folder: Path, episodes: int = EPISODES
+) -> Learner:
     """The method's learner on made-up data, with a schedule in which every kind of turn comes about `turns` times."""
     planned = shortened(method, preset, options, turns)
     sources = planned.source_specs()
     for source in sources:
         pretrain_source(source, folder, "cpu")
     target = domain_of(planned.env)
-    data = EpisodeMemory().extend(made_up(target, seed) for seed in range(EPISODES))
+    data = EpisodeMemory().extend(made_up(target, seed) for seed in range(episodes))
     opened = tuple(source.open(folder) for source in sources)
     job = Job(planned.config, target, data, opened, 0, "cpu", folder / "scratch")
     return planned.method.learner(planned.settings, job)

@@ -22,15 +22,20 @@ MODULES = {
     "faults": "faults",
     "kills": "kills",
     "report": "reporting",
+    "sizes": "sizes",
 }
 
 
 def bench(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(MODULES)}.")],
-    sizes: Annotated[str | None, typer.Option(help="For train and scan: a,b of quick, XS, S, P, T8.")] = None,
+    sizes: Annotated[
+        str | None, typer.Option(help="For train and scan: a,b of quick, XS, S, P, T8; for sizes: presets.")
+    ] = None,
     arms: Annotated[str | None, typer.Option(help="For train: a,b of released, plain, fast, bfloat16, compiled.")] = None,
     peer: Annotated[Path | None, typer.Option(help="For train: a checkout of the released code, as one more arm.")] = None,
-    method: Annotated[str | None, typer.Option(help="For train: these methods, a,b or all, turn by turn.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="For train and sizes: these methods, a,b or all, turn by turn.")
+    ] = None,
     tasks: Annotated[str | None, typer.Option(help="For render: suite/name,…")] = None,
     episodes: Annotated[int | None, typer.Option(min=2, help="For data: how many.")] = None,
     dataset: Annotated[str | None, typer.Option(help="For data: whose episodes, instead of drawn ones.")] = None,
@@ -44,6 +49,7 @@ def bench(
     own: dict[str, dict[str, Any]] = {
         "train": {"sizes": names(sizes), "arms": names(arms), "peer": peer, "method": chosen_methods(method)},
         "scan": {"sizes": names(sizes)},
+        "sizes": {"sizes": names(sizes), "method": chosen_methods(method)},
         "render": {"tasks": names(tasks)},
         "data": {"episodes": episodes, "dataset": dataset},
     }
@@ -66,7 +72,7 @@ def bench(
     from coworld_bench.benchmarks.tables import store
 
     found = import_module(f"coworld_bench.benchmarks.{MODULES[kind]}").measure(**asked)
-    name = f"{kind}-methods" if method else kind
+    name = f"{kind}-methods" if method and kind == "train" else kind
     document, path = store(name, found, out)
     pictures = draw(name, found["rows"], out)
     header = list(dict.fromkeys(name for row in found["rows"] for name in row))

@@ -71,8 +71,10 @@ def run(
     )  # fmt: skip
     text = summary.tables
     if dry_run:
-        rows = [[job.key, f"{job.estimate_s:.0f}" if job.estimate_s else "?"] for job in summary.jobs]
-        text = table(rows, ["job", "seconds"])
+        from coworld_bench.bench.costing import cost_lines, listing
+
+        if summary.jobs:
+            text = "\n".join([table(*listing(summary.jobs)), "", *cost_lines(summary.jobs, summary.estimate_s)])
     elif summary.report:
         text += f"\n\nreport: {summary.report[0].parent}"
     if text or json:

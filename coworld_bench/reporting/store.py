@@ -8,9 +8,11 @@ STORE/anchors/<suite>-<task>-<preset>[-<environment>].json
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from json import JSONDecodeError
 from pathlib import Path
 from statistics import fmean
@@ -30,7 +32,8 @@ RUN_COLUMNS = [
     "settings", "env", "source_options", "variant", "score", "sd_checkpoints", "checkpoints", "episodes", "rule", "success",
     "dataset", "fingerprint", "dataset_mean", "dataset_sd", "dataset_episodes", "dataset_fired",
     "value_predicted", "value_realised", "value_miss", "source_value", "constraint_active", "alignment_loss",
-    "updates", "device", "commit", "wall_s", "cpu_s", "training_s", "episode_s", "finished_at", "chosen", "distances",
+    "updates", "device", "commit", "wall_s", "cpu_s", "gpu_s", "training_s", "episode_s",
+    "updates_per_s", "peak_memory_bytes", "peak_gpu_bytes", "finished_at", "chosen", "distances",
     "error", "folder",
 ]  # fmt: skip
 CURVE_COLUMNS = ["run", "updates", "return", "episodes"]
@@ -54,7 +57,8 @@ def read_store(runs: Path | str | None = None) -> Store:
         raise UsageError(f"{folder} is a file; a store of results is a folder")
     if not folder.is_dir():
         raise UsageError(f"there is no folder of results {folder}; `coworld-bench run` makes one, --runs names another")
-    entries, curves = [], []
+    entries: list[dict[str, Any]] = []
+    curves: list[tuple[str, int, float, int]] = []
     for run_folder in run_folders(folder):
         found = read_run(run_folder)
         if found is None:
@@ -156,9 +160,15 @@ def options_text(options: Mapping[str, Any]) -> str:
 
 
 def settings_of(content: dict[str, Any]) -> dict[str, Any]:
-    """Every setting of a run by the name that an option has."""
-    own = flat(content.get("method_config", {}), f"{content['method'].partition(':')[0]}.")
-    return flat(content.get("config", {})) | own
+    """Every setting of a run by the name that an option has; runs that have the same share them."""
+    family = content["method"].partition(":")[0]
+    return _flat_settings(family, canonical([content.get("config", {}), content.get("method_config", {})]))
+
+
+@lru_cache(maxsize=4096)
+def _flat_settings(family: str, told: bytes) -> dict[str, Any]:
+    shared, own = json.loads(told)
+    return flat(shared) | flat(own, f"{family}.")
 
 
 def source_text(content: dict[str, Any]) -> str:
@@ -201,6 +211,7 @@ def finished_columns(result: dict[str, Any]) -> dict[str, Any]:
         "device": result.get("device", ""),
         "commit": short_commit(result.get("commit")),
         **time_columns(result),
+        **cost_columns(result),
         "finished_at": result.get("time", {}).get("finished", ""),
         "chosen": choice_of(result),
         "distances": result.get("domains", {}).get("distances"),
@@ -215,6 +226,13 @@ def time_columns(result: dict[str, Any]) -> dict[str, Any]:
         return {"wall_s": wall, "cpu_s": time.get("cpu_s")}
     episodes = sum(len(evaluation["episodes"]) for evaluation in result["evaluations"])
     return {"wall_s": wall, "cpu_s": time.get("cpu_s"), "training_s": wall - judging, "episode_s": judging / episodes}
+
+
+def cost_columns(result: dict[str, Any]) -> dict[str, Any]:
+    """What a run took besides time, where its result tells: seconds on a GPU, speed, and the largest memory."""
+    cost = result.get("cost", {})
+    told = {name: cost.get(name) for name in ("updates_per_s", "peak_memory_bytes", "peak_gpu_bytes")}
+    return told | {"gpu_s": result.get("time", {}).get("gpu_s")}
 
 
 def choice_of(result: dict[str, Any]) -> dict[str, Any] | None:
@@ -246,13 +264,8 @@ def short_commit(commit: dict[str, Any] | None) -> str:
     return f"{commit['commit'][:7]}{'+' * bool(commit.get('dirty'))}" if commit and commit.get("commit") else "—"
 
 
-def curve_rows(run: str, result: dict[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {
-            "run": run,
-            "updates": evaluation["updates"],
-            "return": fmean(episode["return"] for episode in evaluation["episodes"]),
-            "episodes": len(evaluation["episodes"]),
-        }
-        for evaluation in result["evaluations"]
-    ]
+def curve_rows(run: str, result: dict[str, Any]) -> Iterator[tuple[str, int, float, int]]:
+    """Of each checkpoint what CURVE_COLUMNS name."""
+    for evaluation in result["evaluations"]:
+        returns = [episode["return"] for episode in evaluation["episodes"]]
+        yield run, evaluation["updates"], fmean(returns), len(returns)

@@ -9,6 +9,7 @@ eval.jsonl does not lie beside the result.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from coworld_bench.reporting.stores.records import fingerprint_of
 from coworld_bench.tasks import find_task
 
 NEEDED = ("method", "target", "seed", "preset")
+COMPARED = ("run", "target", "preset", "quality", "env", "dataset")  # what is looked at beside the other runs of a store
 FILES = (("result.json", FINISHED), ("failed.json", FAILED), ("config.json", UNFINISHED))
 AGAIN = "delete the folder, then take the run from another copy (`coworld-bench store merge`) or do it again"
 RENAME = "give it back the name in its file"
@@ -64,7 +66,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Found:
-    """A run that could be read, and the file that tells its state."""
+    """A run that could be read, the file that tells its state, and of its content what is COMPARED."""
 
     file: str
     state: str
@@ -83,7 +85,8 @@ def verify_store(runs: Path | str | None = None) -> Verdict:
         faults += wrong
         found += [run] if run else []
     anchors = sorted((store / "anchors").glob("*.json"))
-    faults += [fault for path in anchors for fault in check_anchors(store, path, found)]
+    judged = environments(found)
+    faults += [fault for path in anchors for fault in check_anchors(store, path, judged)]
     faults += [*twice(found), *told_otherwise(found), *different_data(found), *strays(store), *kept_apart(store)]
     states = Counter(run.state for run in found)
     return Verdict(store, {state: states[state] for _, state in FILES}, len(anchors), tuple(faults))
@@ -105,7 +108,10 @@ def check_run(store: Path, folder: Path) -> tuple[Found | None, list[Fault]]:
                 faults += check_content(f"{place}/{name}", folder.name, content, state)
     faults += check_beside(folder, place, contents)
     told = next(((name, state) for name, state in FILES if name in contents), None)
-    return (Found(f"{place}/{told[0]}", told[1], contents[told[0]]) if told else None), faults
+    if told is None:
+        return None, faults
+    content = contents[told[0]]
+    return Found(f"{place}/{told[0]}", told[1], {key: content[key] for key in COMPARED if key in content}), faults
 
 
 def no_run(place: str) -> Fault:
@@ -196,7 +202,17 @@ def check_rollout(folder: Path, place: str) -> Iterator[Fault]:
         yield Fault(place, f"{told['file']} is not the picture it speaks of", do)
 
 
-def check_anchors(store: Path, path: Path, found: list[Found]) -> Iterator[Fault]:
+def environments(found: list[Found]) -> dict[tuple[str, str], set[str]]:
+    """The digests of those that runs were judged in, by task and preset."""
+    judged: dict[tuple[str, str], set[str]] = {}
+    for run in found:
+        if "env" in run.content:
+            key = str(run.content["target"]), str(run.content["preset"])
+            judged.setdefault(key, set()).add(digest_of(run.content["env"]))
+    return judged
+
+
+def check_anchors(store: Path, path: Path, judged: dict[tuple[str, str], set[str]]) -> Iterator[Fault]:
     place = path.relative_to(store).as_posix()
     do = "delete it; `coworld-bench anchors TASK` measures it again"
     content, wrong = read_file(path, place, "task", "preset", "env")
@@ -208,13 +224,9 @@ def check_anchors(store: Path, path: Path, found: list[Found]) -> Iterator[Fault
     for what in outcome(anchors_name, content):
         if what != path.name:
             yield Fault(place, f"the anchors in it would be called {what}", do)
-    envs = {digest_of(run.content["env"]) for run in found if fits(run.content, content) and "env" in run.content}
+    envs = judged.get((str(content["task"]), str(content["preset"])))
     if envs and digest_of(content["env"]) not in envs:
         yield Fault(place, "no run of this store was judged in its environment", "nothing, if such runs are to come", True)
-
-
-def fits(run: dict[str, Any], anchors: dict[str, Any]) -> bool:
-    return bool(run["target"] == anchors["task"] and run["preset"] == anchors["preset"])
 
 
 def anchors_name(content: dict[str, Any]) -> Iterator[str]:
@@ -272,9 +284,12 @@ def data_of(content: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def strays(store: Path) -> Iterator[Fault]:
     """Files that a killed writer left behind."""
-    for path in sorted([*store.rglob("*.partial"), *store.rglob("*.tmp")]):
-        if not any(parent.name.endswith(".partial") for parent in path.parents):
-            yield Fault(path.relative_to(store).as_posix(), "a writer was killed before it was whole", DELETE)
+    for folder, inner, files in os.walk(store):
+        left = sorted(name for name in (*inner, *files) if name.endswith((".partial", ".tmp")))
+        inner[:] = sorted(name for name in inner if not name.endswith(".partial"))
+        for name in left:
+            place = (Path(folder) / name).relative_to(store).as_posix()
+            yield Fault(place, "a writer was killed before it was whole", DELETE)
 
 
 def kept_apart(store: Path) -> Iterator[Fault]:
