@@ -78,7 +78,7 @@ def stopped(data: Path, runs: Path, track: str, evaluations: int) -> Path:
 
 
 def timeless(result: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in result.items() if key != "time"}
+    return {key: value for key, value in result.items() if key not in ("time", "cost")}
 
 
 def expected(folder: Path) -> list[Point]:
@@ -341,7 +341,7 @@ def test_run_hands_the_trackers_that_were_asked_for_to_its_jobs(
     places: list[Place] = []
     monkeypatch.setattr(bench_run, "plan_jobs", lambda selection, place: places.append(place) or [])
     run(parse_plan("toy", PLAN), "smoke", runs=tmp_path, data=tmp_path, dry_run=True, quiet=True, track=asked)
-    assert places[0].track == places[0].words()["track"] == str(tmp_path / "mine.py")
+    assert places[0].track == places[0].words["track"] == str(tmp_path / "mine.py")
 
 
 @pytest.mark.parametrize(
