@@ -80,7 +80,7 @@ def cost_lines(jobs: Sequence[Job], seconds: float | None) -> list[str]:
 
 
 def origins(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} from {origin}" if len(counts) > 1 else f"from {origin}" for origin, count in counts.items())
+    return ", ".join(f"{count} jobs {origin}" if len(counts) > 1 else origin for origin, count in counts.items())
 
 
 def hours(seconds: float | None) -> str:
