@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from coworld_bench.bench.predictions import disk_of_run
 from coworld_bench.collecting import collect
 from coworld_bench.costs import PEAKS, Meter, peak_memory
 from coworld_bench.data.dataset import open_dataset
@@ -114,3 +115,6 @@ def test_runs_source_agents_and_datasets_tell_what_they_cost(tmp_path: Path, mon
     assert result["cost"]["attempts"] == 2 and set(PEAKS) <= result["cost"].keys()
     assert result["cost"]["peak_memory_bytes"] > 50 * MB and result["cost"]["updates_per_s"] > 0
     assert set(result["time"]) == {"wall_s", "cpu_s", "gpu_s", "evaluation_s", "started", "finished"}
+    held = sum(path.stat().st_size for path in (tmp_path / "runs" / result["run"]).rglob("*") if path.is_file())
+    rows = open_dataset("toy/point/medium-replay-smoke", tmp_path).rows
+    assert 0.5 < disk_of_run(spec.plan(), rows) / held < 2
