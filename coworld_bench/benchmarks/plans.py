@@ -58,8 +58,8 @@ def jobs_of_plans(preset: str, machine: Machine) -> dict[str, list[Job]]:
 
 
 def once(plans: Iterable[Sequence[Job]]) -> list[Job]:
-    """The jobs of all plans, each once."""
-    return list({job.key: job for jobs in plans for job in jobs}.values())
+    """The jobs of all plans, each once: those that ask for the same work."""
+    return list({job.argv: job for jobs in plans for job in jobs}.values())
 
 
 def first(by_machine: dict[str, list[Job]]) -> list[Job]:
