@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from coworld_bench.bench.predictions import disk_of_run
 from coworld_bench.collecting import collect
 from coworld_bench.costs import PEAKS, Meter, peak_memory
 from coworld_bench.data.dataset import open_dataset
@@ -32,24 +33,28 @@ def hold(megabytes: int) -> int:
     return len(b"\1" * (megabytes * MB))
 
 
-def test_a_child_counts_while_it_works_and_after(tmp_path: Path) -> None:
+def test_a_child_counts_while_it_works_and_after() -> None:
+    """What this process itself takes is told apart by its own clock."""
     context = multiprocessing.get_context("fork")  # quick to start
-    meter = Meter("cpu")
+    meter, own = Meter("cpu"), time.process_time()
+
+    def of_children() -> float:
+        return meter.read()["cpu_s"] - (time.process_time() - own)
+
     child = context.Process(target=busy, args=(0.2,), daemon=True)
     child.start()
     child.join()
-    ended = meter.read()["cpu_s"]
+    ended = of_children()
     assert ended >= 0.15
     child = context.Process(target=busy, args=(60.0,), daemon=True)
     child.start()
     began = time.monotonic()
-    while meter.read()["cpu_s"] < ended + 0.1 and time.monotonic() - began < 50:
+    while of_children() < ended + 0.1 and time.monotonic() - began < 30:
         time.sleep(0.02)
+    at_work = of_children()
     child.kill()
     child.join()
-    while_alive = meter.read()["cpu_s"]
-    assert while_alive >= ended + 0.1
-    assert meter.read()["cpu_s"] >= while_alive
+    assert at_work >= ended + 0.1 and of_children() >= at_work - 0.01
 
 
 def test_memory_that_was_let_go_counts_and_that_of_earlier_work_does_not() -> None:
@@ -68,16 +73,9 @@ def test_attempts_add_up_and_the_largest_memory_stays() -> None:
     second.go_on(first.read())
     told = second.times()
     assert [round(told[name]) for name in ("wall_s", "cpu_s", "gpu_s", "evaluation_s")] == [100, 80, 7, 20]
-    assert second.cost(160) == pytest.approx(
-        {
-            "attempts": 2,
-            "peak_memory_bytes": 10**12,
-            "peak_gpu_bytes": 0,
-            "peak_gpu_reserved_bytes": 0,
-            "updates_per_s": 2.0,
-        },
-        rel=0.01,
-    )
+    told = second.cost(160)
+    assert told["updates_per_s"] == pytest.approx(2.0, rel=0.01)
+    assert told["attempts"] == 2 and [told[name] for name in PEAKS] == [10**12, 0, 0]
     third = Meter("cpu")
     third.go_on(second.read())
     assert third.cost(1)["attempts"] == 3
@@ -114,3 +112,6 @@ def test_runs_source_agents_and_datasets_tell_what_they_cost(tmp_path: Path, mon
     assert result["cost"]["attempts"] == 2 and set(PEAKS) <= result["cost"].keys()
     assert result["cost"]["peak_memory_bytes"] > 50 * MB and result["cost"]["updates_per_s"] > 0
     assert set(result["time"]) == {"wall_s", "cpu_s", "gpu_s", "evaluation_s", "started", "finished"}
+    held = sum(path.stat().st_size for path in (tmp_path / "runs" / result["run"]).rglob("*") if path.is_file())
+    rows = open_dataset("toy/point/medium-replay-smoke", tmp_path).rows
+    assert 0.8 < disk_of_run(spec.plan(), rows) / held < 1.25

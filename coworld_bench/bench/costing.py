@@ -80,7 +80,9 @@ def cost_lines(jobs: Sequence[Job], seconds: float | None) -> list[str]:
 
 
 def origins(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} from {origin}" if len(counts) > 1 else f"from {origin}" for origin, count in counts.items())
+    if len(counts) == 1:
+        return "".join(counts)
+    return ", ".join(f"{count} {'job' if count == 1 else 'jobs'} {origin}" for origin, count in counts.items())
 
 
 def hours(seconds: float | None) -> str:

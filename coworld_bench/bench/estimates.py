@@ -19,7 +19,7 @@ from typing import Any
 
 from coworld_bench.bench import predictions
 from coworld_bench.bench.job import Forecast, Job
-from coworld_bench.bench.predictions import Work, this_machine
+from coworld_bench.bench.predictions import Machine, Work, this_machine
 from coworld_bench.collecting import CollectSpec
 from coworld_bench.config import resolve
 from coworld_bench.costs import PEAKS
@@ -37,7 +37,7 @@ SECONDS: dict[str, dict[str, float]] = {
         "drq_bc": 190, "cql": 215, "curl": 275, "lompo": 250, "lompo_finetune": 345, "dv2_finetune_ewc": 265, "r3m": 1300,
     },
 }  # fmt: skip
-HERE, COMMITTED, TABLE, PREDICTED = "measured here", "the committed results", "a table", "predicted"
+HERE, COMMITTED, TABLE, PREDICTED = "measured here", "measured for the committed results", "measured once", "predicted"
 ENOUGH, MOST = 25, 200  # files that make an estimate, and that are opened in search of them
 Tells = Callable[[dict[str, Any]], float | None]  # seconds of a finished job for each of its units; None: it counts not
 
@@ -55,9 +55,9 @@ class Measured:
 class Estimates:
     """Of the jobs that share a store. Each of its results is read once at most, and of many alike only some."""
 
-    def __init__(self, runs: Path, data: Path, device: str = "cpu") -> None:
+    def __init__(self, runs: Path, data: Path, device: str = "cpu", machine: Machine | None = None) -> None:
         self.runs, self.data, self.on_gpu = runs, data, device == "cuda"
-        self.machine = this_machine(device)
+        self.machine = machine or this_machine(device)
         self._known: dict[tuple[str, ...], Measured | None] = {}
 
     def run(self, planned: PlannedRun, rows: int | None = None) -> Forecast:
@@ -214,4 +214,4 @@ def words(seconds: float | None) -> str:
         return f"about {seconds:.0f} s"
     if seconds < 5400:
         return f"about {seconds / 60:.0f} min"
-    return f"about {seconds / 3600:,.1f} h"
+    return f"about {seconds / 3600:.1f} h" if seconds < 360_000 else f"about {seconds / 86400:,.0f} days"

@@ -18,6 +18,7 @@ from typing import Any
 from coworld_bench.anchors import anchors_path, resolved
 from coworld_bench.bench.estimates import Estimates
 from coworld_bench.bench.job import Forecast, Job
+from coworld_bench.bench.predictions import Machine
 from coworld_bench.collecting import plan_collection
 from coworld_bench.data.dataset import Dataset, dataset_folder, open_dataset
 from coworld_bench.envs import check_task
@@ -34,12 +35,13 @@ NOT_FIRED = (OK, SOME_FAILED)  # `collect` ends with 1 when its rule did not fir
 
 @dataclass(frozen=True)
 class Place:
-    """Where things lie, what computes and which trackers look on."""
+    """Where things lie, what computes and which trackers look on; `machine` is what predictions are for, None: this one."""
 
     data: Path
     runs: Path
     device: str = "cpu"
     track: str = "none"
+    machine: Machine | None = None
 
     def has_dataset(self, name: str) -> bool:
         return name in self._opened or (dataset_folder(self.data, name) / "manifest.json").is_file()
@@ -52,7 +54,7 @@ class Place:
 
     @cached_property
     def estimates(self) -> Estimates:
-        return Estimates(self.runs, self.data, self.device)
+        return Estimates(self.runs, self.data, self.device, self.machine)
 
     @cached_property
     def _opened(self) -> dict[str, Dataset]:

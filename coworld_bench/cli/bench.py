@@ -23,13 +23,18 @@ MODULES = {
     "kills": "kills",
     "report": "reporting",
     "sizes": "sizes",
+    "plans": "plans",
+    "scale": "scaling",
 }
 
 
 def bench(
     kind: Annotated[str, typer.Argument(help=f"One of {', '.join(MODULES)}.")],
     sizes: Annotated[
-        str | None, typer.Option(help="For train and scan: a,b of quick, XS, S, P, T8; for sizes: presets.")
+        str | None,
+        typer.Option(
+            help="For train and scan: a,b of quick, XS, S, P, T8; for sizes and plans: presets; for scale: numbers."
+        ),
     ] = None,
     arms: Annotated[str | None, typer.Option(help="For train: a,b of released, plain, fast, bfloat16, compiled.")] = None,
     peer: Annotated[Path | None, typer.Option(help="For train: a checkout of the released code, as one more arm.")] = None,
@@ -49,6 +54,8 @@ def bench(
     own: dict[str, dict[str, Any]] = {
         "train": {"sizes": names(sizes), "arms": names(arms), "peer": peer, "method": chosen_methods(method)},
         "scan": {"sizes": names(sizes)},
+        "plans": {"sizes": names(sizes)},
+        "scale": {"sizes": names(sizes)},
         "sizes": {"sizes": names(sizes), "method": chosen_methods(method)},
         "render": {"tasks": names(tasks)},
         "data": {"episodes": episodes, "dataset": dataset},
