@@ -30,6 +30,8 @@ from coworld_bench.stopping import Stop, StoppedAtCheckpoint, Timer, never
 from coworld_bench.tasks import Domain
 
 Observe = Callable[[dict[str, Any]], None]
+OF_DRIVER = "stderr.log", "status.json"  # of a run's files
+TELL_S = 10.0  # between evaluations, how often a run says how far it is
 
 
 def train(
@@ -58,9 +60,18 @@ def train(
     if missing:
         raise DatasetError(f"source agent {missing[0].folder(data)} is missing; `pretrain_source` or `run` makes it")
     if force:
-        clear_folder(folder)
+        clear_run(folder)
     run = Run(resolved, folder, data, choose_device(device), observe, workers, stop)
     return run.finish()
+
+
+def clear_run(folder: Path) -> None:
+    """Remove what a run left, but for what its driver reads and writes now."""
+    for path in folder.glob("*"):
+        if path.is_dir():
+            clear_folder(path)
+        elif path.name not in OF_DRIVER:
+            path.unlink(missing_ok=True)
 
 
 def refuse_other_data(resolved: ResolvedRun, folder: Path) -> None:
@@ -93,6 +104,7 @@ class Run:
         self.resolved, self.folder, self.data, self.device, self.workers = resolved, folder, data, device, workers
         self.planned, self.config, self.observe, self.stop = resolved.planned, resolved.planned.config, observe, stop
         self.checkpoints, self.timer = Checkpoints(folder / "checkpoints"), Timer(self.config.compute.checkpoint_minutes)
+        self.pace = Timer(TELL_S / 60)
         self.evaluations: list[dict[str, Any]] = []
         self.means = MetricMeans()
         self.spent = {"wall_s": 0.0, "cpu_s": 0.0, "evaluation_s": 0.0}
@@ -140,7 +152,10 @@ class Run:
                 self._evaluate(learner, judge)
             elif self.timer.due() or self.stop():
                 self._checkpoint(learner, judge)
+            if self.pace.due():
+                self._tell(learner, judge)
             if self.stop() and learner.updates < learner.total:
+                self._tell(learner, judge)
                 raise StoppedAtCheckpoint(f"stopped after {learner.updates} updates; the same command goes on from there")
 
     def _due(self, learner: Learner) -> bool:
@@ -163,9 +178,15 @@ class Run:
         append_line(self.folder / "metrics.jsonl", {"updates": updates, **self.means.read(), **learner.counts()})
         self.spent["evaluation_s"] += time.perf_counter() - began
         self._checkpoint(learner, judge)
+        self._tell(learner, judge, evaluation=mean_return(records))
+
+    def _tell(self, learner: Learner, judge: Evaluator, **news: float) -> None:
+        """Whoever looks on, how far it is, at what cost."""
         if self.observe is not None:
-            progress = {"updates": updates, "updates_total": learner.total, "evaluation": mean_return(records)}
-            self.observe(progress | {"wall_s": self.spent["wall_s"]})
+            self._count_time(judge)
+            progress = {"updates": learner.updates, "updates_total": learner.total, **news}
+            self.observe(progress | {name: self.spent[name] for name in ("wall_s", "cpu_s")})
+        self.pace.reset()
 
     def _checkpoint(self, learner: Learner, judge: Evaluator) -> None:
         """Store all that the rest of the run depends on: a killed run goes on from here to the same numbers."""
