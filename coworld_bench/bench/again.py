@@ -34,6 +34,8 @@ def retry(
     """Do these runs, with what they need; options as those of `run`, and what it raises."""
     check_jobs(jobs)
     execution.check()
+    if not specs:
+        return RunSummary("retry", "", 0, 0, (), 0.0)
     place = Place(data_home(data), store, execution.device(device))
     width = width_of(place, jobs, execution)
     summary = summary_of(specs, place, width or 1)
@@ -66,9 +68,12 @@ def summary_of(specs: Sequence[RunSpec], place: Place, slots: int) -> RunSummary
     jobs: dict[str, Job] = {}
     for spec in specs:
         for job in run_jobs(spec, place):
-            key = job.key if job.kind != "train" else f"{job.key}, {spec.preset} {spec.quality}"
-            jobs.setdefault(key, replace(job, key=key))
+            alike = jobs.setdefault(job.key, job)
+            if alike.spec != job.spec:  # the words for runs of two presets or qualities are the same
+                key = f"{job.key}, {spec.preset} {spec.quality}"
+                jobs[key] = replace(job, key=key)
     needed = needed_jobs(tuple(job for job in jobs.values() if not job.finished()))
+    runs = sum(job.kind == "train" for job in jobs.values())
     presets = ", ".join(dict.fromkeys(spec.preset for spec in specs))
-    before = len(specs) - sum(job.kind == "train" for job in needed)
-    return RunSummary("retry", presets, len(specs), before, needed, estimate_all(needed, slots))
+    before = runs - sum(job.kind == "train" for job in needed)
+    return RunSummary("retry", presets, runs, before, needed, estimate_all(needed, slots))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -142,6 +143,10 @@ class Runs:
             if found.content:
                 key = found.content["preset"], found.content["method"], found.content["target"]
                 self._groups.setdefault(key, []).append(found)
+
+    def beside(self, logs: Container[Path]) -> list[Standing]:
+        """Those whose logs are none of these; of one that has only just been begun nobody can say which run it is."""
+        return [found for found in self.all if found.log not in logs and (found.content or found.state != "running")]
 
     def presets(self, plan: Plan) -> list[str]:
         """Under which there is a run of a plan's methods on its targets."""

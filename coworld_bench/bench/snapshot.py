@@ -52,7 +52,7 @@ def take(
     standings, drivers = reader.read(), drivers_at_work(reader.store)
     runs = Runs(standings)
     if plans:
-        chosen = [each for name in plans for each in views(load_plan(name), preset, options, runs, drivers)]
+        chosen = [each for name in plans for each in views(named(name, drivers), preset, options, runs, drivers)]
         told = [driver for driver in drivers if any(driver in plan.drivers for plan in chosen)]
         begun = [found for plan in chosen for found in plan.begun]
         return assemble(reader.store, chosen, [], begun + [found for found in standings if not found.is_run and told], told)
@@ -60,9 +60,7 @@ def take(
     driven = [each for each in every if each.drivers]
     others = [each for each in every if each.begun and not each.drivers]
     seen = {found.log for each in every for found in each.begun}
-    return assemble(
-        reader.store, driven, others, standings, drivers, [found for found in runs.all if found.log not in seen]
-    )
+    return assemble(reader.store, driven, others, standings, drivers, runs.beside(seen))
 
 
 def assemble(
@@ -77,6 +75,12 @@ def assemble(
     at_work = sorted((found for found in each if found.state == "running"), key=lambda found: (found.is_run, found.words))
     trouble = sorted((found for found in each if found.state in TROUBLE), key=lambda found: TROUBLE.index(found.state))
     return Snapshot(store, tuple(plans), tuple(others), tuple(at_work), tuple(trouble), tuple(drivers), tuple(strays))
+
+
+def named(name: str, drivers: Iterable[Driver]) -> Plan:
+    """A shipped plan, a file, or what a driver at work calls so. Raises UsageError for others."""
+    files = {driver.name: driver.plan for driver in drivers}
+    return load_plan(files.get(name, name) if name not in list_plans() else name)
 
 
 def known_plans(drivers: Iterable[Driver]) -> list[Plan]:

@@ -50,7 +50,7 @@ class Status:
             **whoami(),
             "attempt": attempt(),
             "began": now(),
-            "progress": {},
+            "progress": progress_of_before(path),
         }
         self._mine = False
         self._ended = threading.Event()
@@ -150,6 +150,12 @@ def clock_of(folder: Path) -> float:
         os.utime(made.name)
         return os.fstat(made.fileno()).st_mtime
     return time.time()
+
+
+def progress_of_before(path: Path) -> dict[str, Any]:
+    """What an earlier attempt told last, unless it came to its end: this one goes on from there."""
+    told = read_status(path)
+    return dict(told.get("progress") or {}) if told.get("code") != OK else {}
 
 
 def is_beating(path: Path) -> bool:

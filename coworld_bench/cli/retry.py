@@ -58,6 +58,6 @@ def retry(
     specs = [spec for found in chosen if (spec := spec_of(found)) is not None]
     summary = retry(specs, store, jobs=jobs, execution=execution, dry_run=dry_run, data=data, device=device, quiet=json)
     rows = [[job.key, summary.outcomes[job.key].state if job.key in summary.outcomes else "to do"] for job in summary.jobs]
-    show(table(rows, ["job", "state"]) if rows else "nothing to do again", summary.to_dict(), json)
+    show(table(rows, ["job", "state"]) if rows else f"nothing failed in {store}", summary.to_dict(), json)
     tell_failed(summary)
     return summary.exit_code
