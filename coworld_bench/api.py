@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from coworld_bench.bench.claims import claimed
+from coworld_bench.bench.status import telling
 from coworld_bench.errors import UsageError, unknown
 from coworld_bench.files import read_json
 from coworld_bench.paths import data_home, runs_home
@@ -63,9 +64,10 @@ def train(
     for needed in resolved.planned.source_specs():
         with claimed(home, needed.folder(home).name):
             pretrain_source(needed, home, device, about_source(observe), stop)
-    with claimed(store, resolved.id):
+    log, words = store / resolved.id / "stderr.log", f"train {resolved.planned.title()}"
+    with claimed(store, resolved.id), telling(log, words, observe, stop) as (tell, asked_to_stop):
         return train_run(
-            spec, data=home, runs=store, device=device, force=force, workers=workers, observe=observe, stop=stop,
+            spec, data=home, runs=store, device=device, force=force, workers=workers, observe=tell, stop=asked_to_stop,
             track=track,
         )  # fmt: skip
 

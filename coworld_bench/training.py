@@ -33,6 +33,8 @@ from coworld_bench.tasks import Domain
 from coworld_bench.tracking import Tracker, Tracking, chosen, point, score_values
 
 Observe = Callable[[dict[str, Any]], None]
+OF_DRIVER = "stderr.log", "status.json"  # of a run's files
+TELL_S = 10.0  # between evaluations, how often a run says how far it is
 
 
 def train(
@@ -63,10 +65,19 @@ def train(
     if missing:
         raise DatasetError(f"source agent {missing[0].folder(data)} is missing; `pretrain_source` or `run` makes it")
     if force:
-        clear_folder(folder)
+        clear_run(folder)
     run = Run(resolved, folder, data, choose_device(device), observe, workers, stop, tracking)
     with closing(tracking):
         return run.finish()
+
+
+def clear_run(folder: Path) -> None:
+    """Remove what a run left, but for what its driver reads and writes now."""
+    for path in folder.glob("*"):
+        if path.is_dir():
+            clear_folder(path)
+        elif path.name not in OF_DRIVER:
+            path.unlink(missing_ok=True)
 
 
 def refuse_other_data(resolved: ResolvedRun, folder: Path) -> None:
@@ -101,6 +112,7 @@ class Run:
         self.resolved, self.folder, self.data, self.device, self.workers = resolved, folder, data, device, workers
         self.planned, self.config, self.observe, self.stop = resolved.planned, resolved.planned.config, observe, stop
         self.checkpoints, self.timer = Checkpoints(folder / "checkpoints"), Timer(self.config.compute.checkpoint_minutes)
+        self.pace = Timer(TELL_S / 60)
         self.evaluations: list[dict[str, Any]] = []
         self.means = MetricMeans()
         self.meter = Meter(device)
@@ -149,7 +161,10 @@ class Run:
                 self._evaluate(learner, judge)
             elif self.timer.due() or self.stop():
                 self._checkpoint(learner)
+            if self.pace.due():
+                self._tell(learner)
             if self.stop() and learner.updates < learner.total:
+                self._tell(learner)
                 raise StoppedAtCheckpoint(f"stopped after {learner.updates} updates; the same command goes on from there")
 
     def _due(self, learner: Learner) -> bool:
@@ -174,9 +189,15 @@ class Run:
         self.meter.spent["evaluation_s"] += time.perf_counter() - began
         self._checkpoint(learner)
         self.tracking.log(updates, point(metrics, records))
+        self._tell(learner, evaluation=mean_return(records))
+
+    def _tell(self, learner: Learner, **news: float) -> None:
+        """Whoever looks on, how far it is, at what cost."""
         if self.observe is not None:
-            progress = {"updates": updates, "updates_total": learner.total, "evaluation": mean_return(records)}
-            self.observe(progress | {"wall_s": self.meter.spent["wall_s"]})
+            spent = self.meter.read()
+            progress = {"updates": learner.updates, "updates_total": learner.total, **news}
+            self.observe(progress | {name: spent[name] for name in ("wall_s", "cpu_s")})
+        self.pace.reset()
 
     def _checkpoint(self, learner: Learner) -> None:
         """Store all that the rest of the run depends on: a killed run goes on from here to the same numbers."""

@@ -192,6 +192,12 @@ def run_forecast(planned: PlannedRun, place: Place) -> Forecast:
     return place.estimates.run(planned, place.dataset(name).rows if place.has_dataset(name) else None)
 
 
+def jobs_of(spec: RunSpec, place: Place) -> list[Job]:
+    """A run of no plan and what it needs, needs first."""
+    planned = spec.plan()
+    return run_jobs(planned, collect_job(planned, place), place, run_forecast(planned, place))
+
+
 def run_jobs(
     planned: PlannedRun,
     dataset: Job,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from coworld_bench.bench.board import PlainBoard, board
 from coworld_bench.bench.costing import costs
+from coworld_bench.bench.drivers import Registration, registered
 from coworld_bench.bench.estimates import estimate_all, words
 from coworld_bench.bench.execution import LOCAL, Execution, make_backend, make_slots, shard_of
 from coworld_bench.bench.executor import Executor
@@ -18,6 +21,7 @@ from coworld_bench.bench.jobs import Place, Selection, plan_jobs, select
 from coworld_bench.config import PRESETS
 from coworld_bench.errors import DATASET, OK, SOME_FAILED, STOPPED, UsageError, unknown
 from coworld_bench.files import write_json
+from coworld_bench.methods import load_method
 from coworld_bench.paths import data_home, runs_home
 from coworld_bench.plans import Plan, load_plan
 from coworld_bench.reporting import report, table_text
@@ -120,30 +124,75 @@ def run(
     Raises UsageError, DatasetError or NotUsable before any work where something asked for cannot be."""
     if preset not in PRESETS:
         raise unknown("preset", preset, PRESETS, "coworld-bench list presets")
-    if jobs is not None and jobs < 0:
-        raise UsageError(f"--jobs must be at least 0; got {jobs}")
+    check_jobs(jobs)
     execution.check()
     found = load_plan(plan) if isinstance(plan, str) else plan
     chosen = select(found, preset, listed(methods), listed(targets), listed(seeds), options, force)
     chosen_trackers(track)
     place = Place(data_home(data), runs_home(runs), execution.device(device), whole_names(track))
-    width = (
-        jobs
-        if jobs is not None or execution.executor != "local"
-        else len(make_slots(place.device, jobs, execution.per_gpu))
-    )
+    width = width_of(place, jobs, execution)
     summary = plan_summary(chosen, place, width or 1, execution)
+    about = about_driver(chosen, plan if isinstance(plan, str) else found.name, options)
+    summary = do(summary, about, place, execution, jobs, width, dry_run, quiet)
+    if dry_run or summary.interrupted:
+        return summary
+    return with_report(summary, found, place, chosen.options if options else None)
+
+
+def about_driver(chosen: Selection, plan: str, options: Mapping[str, str] | None) -> dict[str, Any]:
+    """What others are told of the driver that does a selection; `plan` is its name or the path of its file."""
+    return {
+        "plan": str(Path(plan).expanduser().absolute()) if plan.endswith(".toml") else plan,
+        "preset": chosen.preset,
+        "options": dict(options or {}),
+        "methods": [row if row in chosen.plan.methods else load_method(row).name for row in chosen.methods],
+        "targets": list(dict.fromkeys(cell.target for cell in chosen.cells)),
+        "seeds": list(chosen.seeds),
+    }
+
+
+def do(
+    summary: RunSummary,
+    about: Mapping[str, Any],
+    place: Place,
+    execution: Execution,
+    jobs: int | None,
+    width: int | None,
+    dry_run: bool = False,
+    quiet: bool = False,
+) -> RunSummary:
+    """Tell what jobs there are, make sure that they can be done, and do them; `about` is what others are told of it.
+
+    Raises UsageError or NotUsable before any work."""
     with board(len(summary.jobs), quiet) as shown:
         for line in announcement(summary, width):
             shown.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        if dry_run:
+        if dry_run or not summary.jobs:
             return summary
         for job in summary.jobs:
             job.check()
         if execution.executor == "local":
-            check_rendering(chosen, summary)
-        summary = execute(summary, execution, jobs, shown, place)
-    return summary if summary.interrupted else with_report(summary, found, place, chosen.options if options else None)
+            check_rendering(about["targets"])
+        told = {**about, "executor": execution.executor, "width": width, "usual_s": usual_seconds(summary.jobs)}
+        with registered(place.runs, told) as driver:
+            return execute(summary, execution, jobs, shown, place, driver)
+
+
+def usual_seconds(jobs: Sequence[Job]) -> dict[str, float]:
+    """What a run of each method is thought to take."""
+    return {job.identity["method"]: job.estimate_s for job in jobs if job.kind == "train" and job.estimate_s}
+
+
+def check_jobs(jobs: int | None) -> None:
+    if jobs is not None and jobs < 0:
+        raise UsageError(f"--jobs must be at least 0; got {jobs}")
+
+
+def width_of(place: Place, jobs: int | None, execution: Execution) -> int | None:
+    """How many processes work at a time; None where the executor decides."""
+    if jobs is not None or execution.executor != "local":
+        return jobs
+    return len(make_slots(place.device, jobs, execution.per_gpu))
 
 
 def listed(values: Sequence[Any] | None) -> list[Any] | None:
@@ -183,22 +232,36 @@ def count(jobs: Sequence[Job], kind: str, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}" if number else ""
 
 
-def check_rendering(chosen: Selection, summary: RunSummary) -> None:
+def check_rendering(targets: Sequence[str]) -> None:
     """Raises NotUsable now, rather than in every job, where a simulator cannot draw."""
-    if summary.jobs and any(not cell.target.startswith("toy/") for cell in chosen.cells):
+    if any(not target.startswith("toy/") for target in targets):
         from coworld_bench.envs import check_opengl
 
         check_opengl()
 
 
-def execute(summary: RunSummary, execution: Execution, jobs: int | None, shown: PlainBoard, place: Place) -> RunSummary:
+def execute(
+    summary: RunSummary,
+    execution: Execution,
+    jobs: int | None,
+    shown: PlainBoard,
+    place: Place,
+    driver: Registration,
+) -> RunSummary:
     """The summary with the outcome of every job."""
     began = time.monotonic()
     recorder = Recorder(shown, place)
     backend = make_backend(execution, place.device, jobs, recorder, place.runs)
-    executor = Executor(backend, recorder, execution.policy)
+    executor = Executor(backend, recorder, execution.policy, driver.asked_to_stop)
+    driver.counts = partial(counts_of, executor, len(summary.jobs))
     outcomes = executor.run(summary.jobs)
     return replace(summary, outcomes=outcomes, ended_by=executor.ended_by, wall_s=time.monotonic() - began)
+
+
+def counts_of(executor: Executor, total: int) -> dict[str, int]:
+    """How many jobs are at what, for other processes to read."""
+    ended, running = Counter[str](outcome.state for outcome in list(executor.outcomes.values())), len(executor.at_work)
+    return {"total": total, "running": running, "waiting": total - running - ended.total(), **ended}
 
 
 class Recorder:

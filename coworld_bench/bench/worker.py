@@ -46,7 +46,7 @@ def main(document: str, status_file: str) -> int:
             code, said = INTERRUPTED, "interrupted"
         if said:
             print(said, file=sys.stderr)
-        status.end(code)
+        status.end(code, said)
     return code
 
 

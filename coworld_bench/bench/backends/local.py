@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 
 from coworld_bench.bench.backends import Attempt, Ended
 from coworld_bench.bench.child import NO_LIMITS, Child, Ending, Limits, Order, memory_of_sessions, wait_for
 from coworld_bench.bench.job import Job, Watch
-from coworld_bench.bench.status import ATTEMPT, status_path
-from coworld_bench.bench.worker import perform
+from coworld_bench.bench.status import ATTEMPT, keeping_status, status_path
+from coworld_bench.bench.worker import both, perform
 from coworld_bench.devices import free_memory
 from coworld_bench.errors import SOME_FAILED, about_file
 
@@ -98,8 +100,11 @@ class Here:
         return [self._do(job) for job in jobs]
 
     def _do(self, job: Job) -> Ended:
-        began = time.monotonic()
-        code, said = perform(json.loads(job.argv[-1]), lambda progress: self.watch.progressed(job, progress))
+        began, asked = time.monotonic(), json.loads(job.argv[-1])
+        with keeping_status(status_path(job.log()), {"kind": job.kind, "job": job.key}) as status:
+            observe = both(status.observe, partial(self.watch.progressed, job))
+            code, said = perform(asked, observe, lambda: nullcontext(lambda: status.asked_to_stop))
+            status.end(code, said)
         return Ended(Ending(code, said, time.monotonic() - began))
 
     def wait(self, seconds: float) -> None:
