@@ -11,7 +11,7 @@ from pathlib import Path
 
 from coworld_bench.bench.grounds import LOCKS, Folder, Ground, unless_gone
 from coworld_bench.bench.leases import Holder, Lease, leased, living, myself
-from coworld_bench.bench.mirror import Listing, Mirror, mirror_at, plainly, read, say
+from coworld_bench.bench.mirror import Listing, Mirror, OutOfReach, mirror_at, plainly, read, say
 from coworld_bench.data.lock import Busy, WriterLock
 from coworld_bench.errors import UserError
 from coworld_bench.files import digest_of
@@ -41,22 +41,30 @@ def claimed(home: Path, name: str, part: Path | None = None, whole: bool = True)
         yield lease
 
 
-def holder(home: Path, name: str) -> str | None:
-    """Who is making `name` in `home`, in words; None where nobody is. A cheap question, without a claim: by the time of the
-    answer it may have ended or begun. Where `home` mirrors a bucket, what was made of it there comes here."""
+def holder(home: Path, name: str, part: Path | None = None) -> str | None:
+    """Who is making `name` in `home`, in words; None where nobody is, or where a bucket does not answer. A cheap question,
+    without a claim: by the time of the answer it may have ended or begun. Where `home` mirrors a bucket, what was made of
+    the `part` there comes here."""
     mirror = mirror_at(home)
     if mirror is None:
         return who(Folder(locks_of(home)), home, name)
     asked = ASKED.get((home, name))
     if asked is None or time.monotonic() - asked[0] > ASK_S:
-        with plainly():
-            asked = ASKED[home, name] = time.monotonic(), who(mirror.ground, home, name)
-            if asked[1] is None:
-                freshen(mirror, name, mirror.there(name))
+        asked = ASKED[home, name] = time.monotonic(), told(mirror, name, part or home / name)
     return asked[1]
 
 
 ASKED: dict[tuple[Path, str], tuple[float, str | None]] = {}
+
+
+def told(mirror: Mirror, name: str, path: Path) -> str | None:
+    """`holder` of a mirror."""
+    part = path.relative_to(mirror.home).as_posix()
+    with suppress(OutOfReach), plainly():
+        if found := who(mirror.ground, mirror.home, name):
+            return found
+        freshen(mirror, part, mirror.there(part))
+    return None
 
 
 def who(ground: Ground, home: Path, name: str) -> str | None:
@@ -72,13 +80,15 @@ def freshen(mirror: Mirror, part: str, there: Listing) -> None:
 
 
 def share(home: Path, path: Path) -> None:
-    """Where `home` mirrors a bucket, send a file of a run there that a process wrote without a claim, unless another is at
-    that run; what cannot be sent now is said."""
+    """Where `home` mirrors a bucket, send a file of a run there that was written without a claim; a process of this machine
+    that has claimed the run sends it itself. What cannot be sent is said."""
     mirror, name = mirror_at(home), path.parent.name
     if mirror is not None and path.is_file():
         try:
             with locked(locks_of(home), name, myself(locks_of(home))):
                 mirror.send_file(path)
+        except Busy:
+            pass
         except (UserError, OSError) as error:
             say(f"{path} is not in {mirror.remote.url}: {error}")
 

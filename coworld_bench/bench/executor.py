@@ -112,6 +112,9 @@ class Executor:
             if not job.again and job.finished():
                 self._end(job, Outcome("finished before"))
                 return False
+            if job.holder():
+                self._later(job, BUSY_S)
+                return False
             stop_path(job.log()).unlink(missing_ok=True)
         except UserError as error:
             self._end(job, Outcome("failed", f"error: {error}", code=error.exit_code))

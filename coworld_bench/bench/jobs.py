@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from coworld_bench.anchors import anchors_path
+from coworld_bench.bench.claims import holder
 from coworld_bench.bench.estimates import estimate_job, estimate_train
 from coworld_bench.bench.job import Job
 from coworld_bench.collecting import plan_collection
@@ -184,6 +185,7 @@ def collect_job(planned: PlannedRun, place: Place) -> Job:
         lambda: place.runs / "logs" / f"collect-{name.replace('/', '-')}.log",
         estimate_s=estimate_job("collect", spec.preset),
         accepts=NOT_FIRED,
+        holder=lambda: holder(place.data, name.replace("/", "-")),
     )
 
 
@@ -196,6 +198,7 @@ def source_job(spec: SourceSpec, place: Place) -> Job:
         lambda: spec.ready(place.data),
         lambda: place.runs / "logs" / f"source-{name}.log",
         estimate_s=estimate_job("source", spec.preset),
+        holder=lambda: holder(place.data, name),
     )
 
 
@@ -210,6 +213,7 @@ def anchors_job(task: str, preset: str, options: Mapping[str, str], place: Place
         path.is_file,
         lambda: place.runs / "logs" / f"anchors-{path.stem}.log",
         estimate_s=estimate_job("anchors", preset),
+        holder=lambda: holder(place.runs, path.stem, path),
     )
 
 
@@ -238,6 +242,7 @@ def train_job(
             **planned.words,
         },
         spec=asdict(spec),
+        holder=lambda: holder(place.runs, files.resolved.id),
     )
 
 

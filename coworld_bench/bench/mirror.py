@@ -36,7 +36,8 @@ from coworld_bench.paths import MIRROR
 SEND_S = 20.0
 PAUSES_S = (5.0, 15.0, 40.0)  # before what could not be sent at the end of a run is sent again
 WRITERS = ".writers"
-RESULT, FAILED, STOP = "result.json", "failed.json", "stop"
+RESULT, STOP = "result.json", "stop"
+ENDED = ("failed.json", STOP)  # what an earlier attempt ended with
 OPEN = ("stderr.log", "status.json")  # what a process writes to while it fetches the part they lie in
 DEEP = ("anchors", "runs", "conflicts")  # folders of parts
 LOCAL = ("report", "logs")  # what every machine makes for itself
@@ -177,7 +178,8 @@ class Mirror:
                 return
         self.fetch(part, there, every if whole else read)
         if whole:
-            (self.home / part / FAILED).unlink(missing_ok=True)
+            for name in ENDED:
+                (self.home / part / name).unlink(missing_ok=True)
 
     def _send_some(self, part: str, lease: Lease) -> None:
         """What is new, and hear whether the run is asked to stop."""

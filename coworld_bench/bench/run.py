@@ -16,6 +16,7 @@ from coworld_bench.bench.executor import Executor
 from coworld_bench.bench.job import Job, Outcome
 from coworld_bench.bench.jobs import Place, Selection, plan_jobs, select
 from coworld_bench.bench.opened import open_runs, refresh
+from coworld_bench.bench.status import status_path
 from coworld_bench.config import PRESETS
 from coworld_bench.errors import DATASET, OK, SOME_FAILED, STOPPED, UsageError, unknown
 from coworld_bench.files import write_json
@@ -217,6 +218,8 @@ class Recorder:
             folder, tries = job.log().parent, {"attempts": outcome.attempts, "spec": job.spec}
             write_json(folder / "failed.json", {**job.identity, **tries, "run": folder.name, "error": outcome.note})
             share(self.place.runs, folder / "failed.json")
+        if job.kind == "train" and outcome.state in ("done", "failed", "stopped"):
+            share(self.place.runs, status_path(job.log()))
         self.shown.ended(job, outcome)
 
 
