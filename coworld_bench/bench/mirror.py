@@ -177,9 +177,19 @@ class Mirror:
                 self.send(part, lambda: True)
                 return
         self.fetch(part, there, every if whole else read)
-        if whole:
+        if not whole:
+            self._drop(part, lambda name: every(name) and not read(name))
+        elif (self.home / part).is_dir():
             for name in ENDED:
                 (self.home / part / name).unlink(missing_ok=True)
+
+    def _drop(self, part: str, kinds: Kinds) -> None:
+        """Remove files of these kinds here and forget them, so that they are not sent."""
+        known = self.known(part)
+        for name, path in self.here(part).items():
+            if kinds(name):
+                path.unlink()
+        self._remember(part, {name: found for name, found in known.items() if not kinds(name)})
 
     def _send_some(self, part: str, lease: Lease) -> None:
         """What is new, and hear whether the run is asked to stop."""
