@@ -24,11 +24,11 @@ pytest.importorskip("moto")
 
 from made_servers import serving_s3
 
-from coworld_bench.api import evaluate, train
+from coworld_bench.api import train
 from coworld_bench.bench import claims, leases, mirror
 from coworld_bench.bench.claims import claimed, holder, share
 from coworld_bench.bench.mirror import OutOfReach, mirror_at
-from coworld_bench.bench.opened import open_runs
+from coworld_bench.bench.opened import open_runs, whole
 from coworld_bench.bench.run import run
 from coworld_bench.cli import main
 from coworld_bench.collecting import collect
@@ -46,6 +46,7 @@ RUN = "bc--toy-point--none--s0--0123456789"
 Asked = list[tuple[str, str]]
 At = Callable[[str], Path]
 NUMBERS = itertools.count()
+CLIENTS: list[Any] = []
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,9 @@ def at(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> At:
     monkeypatch.setattr(remote, "PAUSES_S", (0.01,) * 4)
     monkeypatch.setattr(mirror, "PAUSES_S", ())
     monkeypatch.setattr(claims, "ASK_S", 0.0)
+    shared = Remote(url)._opened[0] if not CLIENTS else CLIENTS[0]  # to make one takes longer than a test
+    CLIENTS[:] = [shared]
+    monkeypatch.setattr(Remote, "_opened", property(lambda self: (shared, self.url.removeprefix("s3://"))))
 
     def move(name: str) -> Path:
         monkeypatch.setenv("COWORLD_BENCH_MIRRORS", str(tmp_path / name))
@@ -210,6 +214,19 @@ def test_while_a_run_is_at_work_what_is_new_goes_there(at: At, monkeypatch: pyte
         while "stop" not in files(home):
             time.sleep(0.02)
     assert "result.json" in files(at("b"))
+
+
+def test_who_plays_a_run_again_has_what_that_takes_and_what_is_added_is_sent(
+    at: At, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(at("a"), result_json="{}", checkpoints__1_pt="one")
+    home = at("b")
+    with whole(home, home / RUN):
+        assert files(home)["checkpoints/1.pt"] == "one"
+        write(home / RUN, rollout_png="picture")
+    assert "rollout.png" in files(at("c"))
+    with cut_off(monkeypatch), whole(home, home / RUN):
+        assert files(home)["checkpoints/1.pt"] == "one"
 
 
 def test_a_reader_leaves_what_this_machine_is_at(at: At) -> None:
@@ -383,7 +400,10 @@ def test_a_url_has_one_mirror_however_it_is_written(monkeypatch: pytest.MonkeyPa
 # ---- real runs
 
 SMALL = {"online.prefill": "100", "online.env_steps": "150"}
-OPTIONS = {"compute.checkpoint_minutes": "0", "budget.updates": "10", "evaluation.episodes": "1"}
+OPTIONS = {
+    "compute.checkpoint_minutes": "0", "budget.updates": "6", "evaluation.episodes": "1", "evaluation.early_every": "3",
+    "evaluation.every": "3", "online.prefill": "50",
+}  # fmt: skip
 KILLED = """
 import json, sys, time
 from coworld_bench.bench import leases, mirror
@@ -432,7 +452,6 @@ def test_a_killed_run_goes_on_at_another_machine_to_the_same_numbers(
     assert any("/checkpoints/" in path for method, path in asked if method == "GET"), "it went on, and did not begin anew"
     assert any("/scratch/" in path for method, path in asked if method == "GET")
     assert read_lines(home / name / "eval.jsonl") == read_lines(tmp_path / "whole" / name / "eval.jsonl")
-    assert len(evaluate(name, episodes=1, runs=url, data=data)["episodes"]) == 1
 
 
 PLAN = """
@@ -443,6 +462,13 @@ seeds = { smoke = [0, 1, 2] }
 options.smoke = { "budget.updates" = 8, "evaluation.episodes" = 1, "compute.checkpoint_minutes" = 0 }
 [[cells]]
 target = "toy/point"
+"""
+DRIVER = """
+import sys
+from coworld_bench.bench import run
+from coworld_bench.cli import main
+run.report = lambda *_, **__: []  # drawing takes longer than the runs
+sys.exit(main())
 """
 HASTE = """
 from coworld_bench.bench import leases, mirror
@@ -457,8 +483,14 @@ def drive(plan: Path, url: str, data: Path, mirrors: Path, jobs: str = "1", hast
         (mirrors / "python" / "sitecustomize.py").write_text(HASTE)
         environment["PYTHONPATH"] = f"{mirrors / 'python'}:{ROOT}"
     words = ["run", str(plan), "--preset", "smoke", "--jobs", jobs, "--runs", url, "--data", str(data)]
-    command = [sys.executable, "-m", "coworld_bench.cli", *words]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    command = [
+        sys.executable,
+        "-c",
+        DRIVER if jobs == "0" else "import sys; from coworld_bench.cli import main; sys.exit(main())",
+        *words,
+    ]
+    with (mirrors.with_suffix(".txt")).open("w") as said:
+        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, start_new_session=True)
 
 
 def alone(plan: Path, data: Path, folder: Path) -> bytes:
@@ -482,13 +514,16 @@ def test_two_drivers_share_a_plan_and_do_each_run_once(
     asked: Asked, url: str, data: Path, tmp_path: Path, jobs: str
 ) -> None:
     plan = tmp_path / "plan.toml"
-    plan.write_text(PLAN)
+    plan.write_text(PLAN if jobs != "0" else PLAN.replace("[0, 1, 2]", "[0, 1]"))
     drivers = [drive(plan, url, data, tmp_path / name, jobs) for name in ("a", "b")]
-    expected = alone(plan, data, tmp_path / "alone")
     assert [driver.wait() for driver in drivers] == [0, 0]
     for name in ("config.json", "result.json"):
-        assert list(puts(asked, name).values()) == [1, 1, 1], name
-    assert table(tmp_path / "a") == table(tmp_path / "b") == expected
+        assert list(puts(asked, name).values()) == [1] * (2 if jobs == "0" else 3), name
+    if jobs == "0":
+        printed = (tmp_path / "a.txt").read_text()
+        assert "BC  " in printed and (tmp_path / "b.txt").read_text() == printed
+    else:
+        assert table(tmp_path / "a") == table(tmp_path / "b") == alone(plan, data, tmp_path / "alone")
 
 
 @pytest.mark.slow
