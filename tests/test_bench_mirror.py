@@ -132,6 +132,7 @@ def test_what_one_machine_made_another_reads_without_what_goes_on_with_it(at: At
     make(at("a"), checkpoints__1_pt="state", scratch__0__journal_jsonl="2\n", **contents)
     home = at("b")
     assert files(home) == {"config.json": "{}", "eval.jsonl": "1\n", "result.json": "{}", "rollout.png": "picture"}
+    assert (home / RUN / "result.json").stat().st_mtime.is_integer(), "dates are the bucket's, which knows whole seconds"
     asked.clear()
     assert files(at("b")) == files(home) and sent(asked, "GET") == [], "what is here already is not fetched again"
 
@@ -313,31 +314,50 @@ def test_what_could_not_be_sent_goes_with_the_next_command(
     assert sorted(files(at("b"))) == ["config.json", "result.json"] and holder(at("b"), RUN) is None
 
 
-def others_go_on(at: At, patch: pytest.MonkeyPatch, **contents: str) -> None:
+@contextmanager
+def others_go_on(at: At, patch: pytest.MonkeyPatch, **contents: str) -> Iterator[None]:
+    """Inside, another machine works on the run, and this process is no longer there."""
     there = at("b")
-    with patch.context() as inside:
-        inside.setattr(leases, "LEASE_S", -1.0)
-        make(there, **contents)
+    with ExitStack() as held:
+        with patch.context() as inside:
+            inside.setattr(leases, "LEASE_S", -1.0)
+            held.enter_context(claimed(there, RUN))
+        write(there / RUN, **contents)
+        yield
 
 
-def test_where_another_has_gone_on_what_was_not_sent_is_dropped(at: At, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reader", [True, False])
+def test_where_another_has_gone_on_what_was_not_sent_is_dropped(
+    at: At, monkeypatch: pytest.MonkeyPatch, reader: bool
+) -> None:
     home = at("a")
     make(home, eval_jsonl="1\n", checkpoints__1_pt="one")
-    end_cut_off(home, monkeypatch, eval_jsonl="1\n2\n", checkpoints__2_pt="two", stderr_log="kept")
-    others_go_on(at, monkeypatch, eval_jsonl="1\nother\n", checkpoints__3_pt="three")
-    home = at("a")
-    assert files(home)["eval.jsonl"] == "1\nother\n"
+    end_cut_off(home, monkeypatch, eval_jsonl="1\n2\n", checkpoints__2_pt="two", stderr_log="mine")
+    with others_go_on(at, monkeypatch, eval_jsonl="1\nother\n", checkpoints__3_pt="three", stderr_log="theirs"):
+        pass
+    if reader:
+        at("a")
+        assert files(home)["eval.jsonl"] == "1\nother\n"
     with claimed(home, RUN):
-        assert "checkpoints/2.pt" not in files(home) and files(home)["checkpoints/3.pt"] == "three"
-        assert files(home)["stderr.log"] == "kept"
+        found = files(home)
+        assert found["eval.jsonl"] == "1\nother\n" and found["checkpoints/3.pt"] == "three"
+        assert "checkpoints/2.pt" not in found
+        assert found["stderr.log"] == ("theirs" if reader else "mine"), "a process writes to its own"
 
 
 def test_a_run_that_was_finished_cut_off_is_finished(at: At, monkeypatch: pytest.MonkeyPatch) -> None:
     home = at("a")
-    end_cut_off(home, monkeypatch, eval_jsonl="all\n", result_json="{}")
-    others_go_on(at, monkeypatch, eval_jsonl="half\n", checkpoints__3_pt="three")
+    make(home, eval_jsonl="all\n", checkpoints__1_pt="one")
+    end_cut_off(home, monkeypatch, result_json="{}")
+    monkeypatch.setattr(mirror, "SEND_S", 0.02)
+    with others_go_on(at, monkeypatch, eval_jsonl="half\n", checkpoints__3_pt="three"):
+        while files(at("c")).get("eval.jsonl") != "half\n":
+            time.sleep(0.02)
+        at("a")
     at("a")
-    assert files(at("c")) == {"eval.jsonl": "all\n", "result.json": "{}"}
+    home = at("c")
+    with claimed(home, RUN):
+        assert files(home) == {"eval.jsonl": "all\n", "result.json": "{}", "checkpoints/1.pt": "one"}
 
 
 def test_the_work_goes_on_while_nothing_can_be_sent(

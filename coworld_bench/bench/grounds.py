@@ -58,8 +58,10 @@ class Folder:
     def create(self, name: str, number: int, content: bytes) -> bool:
         try:
             handle = os.open(self._path(name, number), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-        except FileExistsError:
-            return False
+        except OSError as error:
+            if error.errno in (errno.EEXIST, errno.EPERM):  # the latter is SFTP's word for it
+                return False
+            raise
         with os.fdopen(handle, "wb") as file:
             file.write(content)
         return True

@@ -174,6 +174,7 @@ class Mirror:
         if self._unsent(part).exists() and here:
             alone = self._last_writer(part) in ("", self.name)
             if alone or (finished in here and finished not in there):
+                self._compare(part, there)
                 self.send(part, lambda: True)
                 return
         self.fetch(part, there, every if whole else read)
@@ -182,6 +183,12 @@ class Mirror:
         elif (self.home / part).is_dir():
             for name in ENDED:
                 (self.home / part / name).unlink(missing_ok=True)
+
+    def _compare(self, part: str, there: Listing) -> None:
+        """Remember of each file what is there now, so that sending the part makes it what it is here."""
+        known = {name: found for name, found in self.known(part).items() if name in there and found.tag == tag(there[name])}
+        others = {name: Known(tag(info), -1, -1) for name, info in there.items() if every(name) and name not in known}
+        self._remember(part, known | others)
 
     def _drop(self, part: str, kinds: Kinds) -> None:
         """Remove files of these kinds here and forget them, so that they are not sent."""
@@ -254,7 +261,8 @@ class Mirror:
         return {name: Known(**told) for name, told in read_json(path)["files"].items()} if path.is_file() else {}
 
     def _remember(self, part: str, known: dict[str, Known]) -> None:
-        write_json(self._memory(part), {"schema": 1, "files": {name: asdict(found) for name, found in known.items()}})
+        if known != self.known(part):
+            write_json(self._memory(part), {"schema": 1, "files": {name: asdict(found) for name, found in known.items()}})
 
     def _memory(self, part: str) -> Path:
         return self.home / MIRROR / "parts" / f"{part.replace('/', '+')}.json"
