@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from coworld_bench.api import evaluate, train
+    from coworld_bench.bench.opened import report
     from coworld_bench.bench.run import run
     from coworld_bench.collecting import collect
     from coworld_bench.data.dataset import open_dataset
     from coworld_bench.envs import make_env
     from coworld_bench.methods import load_method
-    from coworld_bench.reporting import report
 
 __version__ = "0.1.0"
 __all__ = [
@@ -42,7 +42,7 @@ HOMES = {
     "load_method": "coworld_bench.methods",
     "make_env": "coworld_bench.envs",
     "open_dataset": "coworld_bench.data.dataset",
-    "report": "coworld_bench.reporting",
+    "report": "coworld_bench.bench.opened",
     "run": "coworld_bench.bench.run",
     "train": "coworld_bench.api",
 }

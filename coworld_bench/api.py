@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from coworld_bench.bench.claims import claimed
+from coworld_bench.bench.opened import open_runs, whole
 from coworld_bench.bench.status import telling
 from coworld_bench.errors import UsageError, unknown
 from coworld_bench.files import read_json
-from coworld_bench.paths import data_home, runs_home
+from coworld_bench.paths import data_home
 from coworld_bench.reevaluation import evaluate_run, store_rollout
 from coworld_bench.run_spec import RunSpec
 from coworld_bench.sources import pretrain_source
@@ -58,14 +59,14 @@ def train(
     spec.plan().settings.check()
     chosen(track)
     resolved, home = spec.resolve(data_home(data)), data_home(data)
-    store = runs_home(runs)
+    store = open_runs(runs)
     if (store / resolved.id / "result.json").is_file() and not force:
         return read_json(store / resolved.id / "result.json")
     for needed in resolved.planned.source_specs():
-        with claimed(home, needed.folder(home).name):
-            pretrain_source(needed, home, device, about_source(observe), stop)
+        with claimed(home, needed.folder(home).name) as claim:
+            pretrain_source(needed, home, device, about_source(observe), claim.guarding(stop))
     log, words = store / resolved.id / "stderr.log", f"train {resolved.planned.title()}"
-    with claimed(store, resolved.id), telling(log, words, observe, stop) as (tell, asked_to_stop):
+    with claimed(store, resolved.id) as claim, telling(log, words, observe, claim.guarding(stop)) as (tell, asked_to_stop):
         return train_run(
             spec, data=home, runs=store, device=device, force=force, workers=workers, observe=tell, stop=asked_to_stop,
             track=track,
@@ -95,9 +96,12 @@ def evaluate(
     `train`. Raises UsageError for a run that is not there."""
     if episodes < 1:
         raise UsageError(f"episodes must be at least 1; got {episodes}")
-    folder = find_run(run, runs_home(runs))
-    home = data_home(data)
-    return evaluate_run(folder, episodes=episodes, method=method, data=home, device=device, workers=workers, files=files)
+    store, home = open_runs(runs), data_home(data)
+    folder = find_run(run, store)
+    with whole(store, folder):
+        return evaluate_run(
+            folder, episodes=episodes, method=method, data=home, device=device, workers=workers, files=files
+        )
 
 
 def rollout(
@@ -111,8 +115,10 @@ def rollout(
 ) -> dict[str, Any]:
     """Store pictures of one episode of a finished run's final policy beside its result, as a run of today does itself; what
     `rollout.json` then holds. `run`, `method` and `files` as in `evaluate`."""
-    folder = find_run(run, runs_home(runs))
-    return store_rollout(folder, method=method, data=data_home(data), device=device, files=files)
+    store = open_runs(runs)
+    folder = find_run(run, store)
+    with whole(store, folder):
+        return store_rollout(folder, method=method, data=data_home(data), device=device, files=files)
 
 
 def find_run(run: Path | str, store: Path) -> Path:

@@ -135,8 +135,9 @@ def breaking_line(url: str, every: int) -> AbstractContextManager[Line]:
 
 
 @contextmanager
-def serving_s3(bucket: str) -> Iterator[str]:
-    """An S3 store with one bucket, which the environment of this process points to."""
+def serving_s3(bucket: str, asked: list[tuple[str, str]] | None = None) -> Iterator[str]:
+    """An S3 store with one bucket, which the environment of this process points to. It answers one request at a time, since
+    moto does not look and write in one step; what is `asked` of it is told: method, and path below the bucket."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -144,6 +145,16 @@ def serving_s3(bucket: str) -> Iterator[str]:
     before = dict(os.environ)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
+    assert server._server is not None
+    answer, lock = server._server.app, threading.Lock()
+
+    def one_by_one(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        with lock:
+            if asked is not None:
+                asked.append((environ["REQUEST_METHOD"], environ["PATH_INFO"].removeprefix(f"/{bucket}/")))
+            return answer(environ, start_response)
+
+    server._server.app = one_by_one
     host, port = server.get_host_and_port()
     os.environ.update(settings, AWS_ENDPOINT_URL=f"http://{host}:{port}", AWS_EC2_METADATA_DISABLED="true")
     try:

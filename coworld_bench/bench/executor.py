@@ -109,7 +109,10 @@ class Executor:
     def _is_to_do(self, job: Job) -> bool:
         """Whether an attempt at a job is to be made; ends it where not."""
         try:
-            if not job.again and job.finished():
+            if not made(job) and job.holder():
+                self._later(job, BUSY_S)
+                return False
+            if made(job):  # or was, by one who is no longer at it
                 self._end(job, Outcome("finished before"))
                 return False
             stop_path(job.log()).unlink(missing_ok=True)
@@ -220,6 +223,10 @@ class History:
         done = ending.code in job.accepts and job.finished()
         note = "" if done else ending.said or f"ended with code {ending.code} and said nothing"
         return Outcome("done" if done else "failed", note, self.seconds, ending.code, self.attempts)
+
+
+def made(job: Job) -> bool:
+    return not job.again and job.finished()
 
 
 def asked_alone(job: Job) -> bool:

@@ -30,7 +30,8 @@ class Forecast:
 @dataclass(frozen=True)
 class Job:
     """Something to make. `finished` says whether it is there; `log` is its process's stderr; `again` makes it anew. `check`
-    raises UsageError where it cannot be made, before anything is. `spec` is that of a run, for whoever does it again."""
+    raises UsageError where it cannot be made, before anything is. `spec` is that of a run, for whoever does it again.
+    `holder` says in words who is making it now, wherever that is; None for nobody."""
 
     kind: str
     key: str
@@ -45,6 +46,7 @@ class Job:
     identity: Mapping[str, Any] = field(default_factory=dict)
     spec: Mapping[str, Any] = field(default_factory=dict)
     forecast: Forecast = Forecast()
+    holder: Callable[[], str | None] = lambda: None
 
 
 @dataclass(frozen=True)

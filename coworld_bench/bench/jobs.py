@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from coworld_bench.anchors import anchors_path, resolved
+from coworld_bench.bench.claims import holder
 from coworld_bench.bench.estimates import Estimates
 from coworld_bench.bench.job import Forecast, Job
 from coworld_bench.bench.predictions import Machine
@@ -231,6 +232,7 @@ def collect_job(planned: PlannedRun, place: Place) -> Job:
         estimate_s=forecast.seconds,
         accepts=NOT_FIRED,
         forecast=forecast,
+        holder=lambda: holder(place.data, name.replace("/", "-")),
     )
 
 
@@ -244,6 +246,7 @@ def source_job(spec: SourceSpec, place: Place) -> Job:
         lambda: place.runs / "logs" / f"source-{name}.log",
         estimate_s=forecast.seconds,
         forecast=forecast,
+        holder=lambda: holder(place.data, name),
     )
 
 
@@ -260,6 +263,7 @@ def anchors_job(task: str, preset: str, options: Mapping[str, str], place: Place
         lambda: place.runs / "logs" / f"anchors-{path.stem}.log",
         estimate_s=forecast.seconds,
         forecast=forecast,
+        holder=lambda: holder(place.runs, path.stem, path),
     )
 
 
@@ -294,6 +298,7 @@ def train_job(
         },
         spec=told,
         forecast=forecast,
+        holder=lambda: holder(place.runs, files.resolved.id),
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from coworld_bench.bench.claims import claimed
+from coworld_bench.bench.opened import open_runs
 from coworld_bench.data.lock import Busy
 from coworld_bench.errors import UsageError
 from coworld_bench.files import atomic, digest_of, named_when_whole
@@ -107,7 +108,7 @@ def merge(into: Path | str, sources: Sequence[Path | str], checkpoints: bool = F
 
     Raises UsageError for a store that is missing, damaged or the one it goes into, before anything is copied, and Busy
     where another process merges into it."""
-    home, stores = Path(into).expanduser(), [Path(source).expanduser() for source in sources]
+    home, stores = open_runs(into), [open_runs(source) for source in sources]
     check_stores(home, stores)
     steps = tuple(plan(home, stores, checkpoints))
     if not dry_run:
@@ -221,7 +222,7 @@ def perform(into: Path, step: Step) -> Step:
     if step.kind == THERE:
         return step
     try:
-        with claimed(into, step.name.replace("/", "-")):
+        with claimed(into, step.name.replace("/", "-"), step.place):
             if step.kind == COPIED and appeared(step.place):
                 return replace(step, kind=BUSY, why="it was made while this was going on; merge again")
             act(step)

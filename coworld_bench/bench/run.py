@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from coworld_bench.bench.board import PlainBoard, board
+from coworld_bench.bench.claims import share
 from coworld_bench.bench.costing import costs
 from coworld_bench.bench.drivers import Registration, registered
 from coworld_bench.bench.estimates import estimate_all, words
@@ -18,11 +19,13 @@ from coworld_bench.bench.execution import LOCAL, Execution, make_backend, make_s
 from coworld_bench.bench.executor import Executor
 from coworld_bench.bench.job import Job, Outcome
 from coworld_bench.bench.jobs import Place, Selection, plan_jobs, select
+from coworld_bench.bench.opened import open_runs, refresh
+from coworld_bench.bench.status import status_path
 from coworld_bench.config import PRESETS
 from coworld_bench.errors import DATASET, OK, SOME_FAILED, STOPPED, UsageError, unknown
 from coworld_bench.files import write_json
 from coworld_bench.methods import load_method
-from coworld_bench.paths import data_home, runs_home
+from coworld_bench.paths import data_home
 from coworld_bench.plans import Plan, load_plan
 from coworld_bench.reporting import report, table_text
 from coworld_bench.tracking import chosen as chosen_trackers
@@ -129,7 +132,7 @@ def run(
     found = load_plan(plan) if isinstance(plan, str) else plan
     chosen = select(found, preset, listed(methods), listed(targets), listed(seeds), options, force)
     chosen_trackers(track)
-    place = Place(data_home(data), runs_home(runs), execution.device(device), whole_names(track))
+    place = Place(data_home(data), open_runs(runs), execution.device(device), whole_names(track))
     width = width_of(place, jobs, execution)
     summary = plan_summary(chosen, place, width or 1, execution)
     about = about_driver(chosen, plan if isinstance(plan, str) else found.name, options)
@@ -285,11 +288,15 @@ class Recorder:
         if job.kind == "train" and outcome.state == "failed":
             folder, tries = job.log().parent, {"attempts": outcome.attempts, "spec": job.spec}
             write_json(folder / "failed.json", {**job.identity, **tries, "run": folder.name, "error": outcome.note})
+            share(self.place.runs, folder / "failed.json")
+        if job.kind == "train" and outcome.state in ("done", "failed", "stopped"):
+            share(self.place.runs, status_path(job.log()))
         self.shown.ended(job, outcome)
 
 
 def with_report(summary: RunSummary, plan: Plan, place: Place, options: Mapping[str, str] | None) -> RunSummary:
     """The summary with its tables and the files of its report; without them where the store holds nothing yet."""
+    refresh(place.runs)
     try:
         tables = table_text(plan, place.runs, summary.preset, options)
         files = report([plan], place.runs, preset=summary.preset, options=options)

@@ -115,12 +115,12 @@ def do_collect(asked: Mapping[str, Any], observe: Observe, stop: Stop) -> int:
     task, quality, preset, options = asked["task"], asked["quality"], asked["preset"], asked["options"]
     data = Path(place["data"])
     spec = plan_collection(task, quality, preset, options=options)
-    with claimed(data, spec.id.replace("/", "-")):
+    with claimed(data, spec.id.replace("/", "-")) as claim:
         if (dataset_folder(data, spec.id) / "manifest.json").is_file():
             return OK
         made = collect(
             task, quality, preset=preset, options=options, data=data, device=place["device"], resume=True,
-            observe=observe, stop=stop,
+            observe=observe, stop=claim.guarding(stop),
         )  # fmt: skip
     return OK if made.fired else SOME_FAILED
 
@@ -130,8 +130,8 @@ def do_source(asked: Mapping[str, Any], observe: Observe, stop: Stop) -> int:
 
     place = asked["place"]
     spec, data = SourceSpec(**asked["spec"]), Path(place["data"])
-    with claimed(data, spec.folder(data).name):
-        pretrain_source(spec, data, place["device"], observe, stop)
+    with claimed(data, spec.folder(data).name) as claim:
+        pretrain_source(spec, data, place["device"], observe, claim.guarding(stop))
     return OK
 
 
@@ -140,7 +140,8 @@ def do_anchors(asked: Mapping[str, Any], observe: Observe) -> int:
 
     place, task, preset, options = asked["place"], asked["task"], asked["preset"], asked["options"]
     runs = Path(place["runs"])
-    with claimed(runs, anchors_path(task, preset, runs, options).stem):
+    path = anchors_path(task, preset, runs, options)
+    with claimed(runs, path.stem, path):
         measure_anchors(task, preset, runs, options, place["device"], observe=observe)
     return OK
 
@@ -152,8 +153,9 @@ def do_train(asked: Mapping[str, Any], observe: Observe, stop: Stop) -> int:
     place = asked["place"]
     spec = RunSpec(**asked["spec"] | {"sources": tuple(asked["spec"]["sources"])})
     data, runs = Path(place["data"]), Path(place["runs"])
-    with claimed(runs, spec.resolve(data).id):
+    with claimed(runs, spec.resolve(data).id) as claim:
         anew = asked["force"] and attempt() == 1  # a repetition goes on from the checkpoint of the first
+        stop = claim.guarding(stop)
         train(
             spec, data=data, runs=runs, device=place["device"], force=anew, observe=observe, stop=stop,
             track=place["track"],

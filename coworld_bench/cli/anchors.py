@@ -21,10 +21,15 @@ def anchors(
     option: Options = None,
 ) -> None:
     """Measure a random policy, the best constant action and untrained agents on a task."""
-    from coworld_bench.anchors import measure_anchors
+    from coworld_bench.anchors import anchors_path, measure_anchors
+    from coworld_bench.bench.claims import claimed
+    from coworld_bench.bench.opened import open_runs
     from coworld_bench.files import read_json
 
-    path = measure_anchors(task, preset, runs, parse_options(option or []), device, force, workers)
+    store, options = open_runs(runs), parse_options(option or [])
+    path = anchors_path(task, preset, store, options)
+    with claimed(store, path.stem, path):
+        measure_anchors(task, preset, store, options, device, force, workers)
     found = read_json(path)
     rows = []
     for kind in ("random", "constant", "untrained"):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from coworld_bench.errors import UsageError
-from coworld_bench.paths import runs_home, shipped
+from coworld_bench.paths import BUCKETS, runs_home, shipped
 
 Preset = Annotated[str, typer.Option(help="quick (two CPU cores), paper (one GPU a run), smoke (seconds, tests only).")]
 Quality = Annotated[str, typer.Option(help="medium-replay or medium-expert.")]
@@ -20,7 +20,10 @@ Part = Annotated[
 Data = Annotated[
     Path | None, typer.Option(help="Where datasets lie.  [default: $COWORLD_BENCH_DATA or ~/.coworld_bench/datasets]")
 ]
-Runs = Annotated[Path | None, typer.Option(help="Where results lie.  [default: $COWORLD_BENCH_RUNS or ./runs]")]
+Runs = Annotated[
+    Path | None,
+    typer.Option(help="Where results lie: a folder or s3://bucket/folder.  [default: $COWORLD_BENCH_RUNS or ./runs]"),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Workers = Annotated[
     int, typer.Option(min=0, help="Environment processes that play an evaluation's episodes; the numbers stay the same.")
@@ -48,12 +51,29 @@ Force = Annotated[bool, typer.Option("--force", help="Do finished work again.")]
 
 def results(runs: Path | None) -> Path | None:
     """The store that a verb reads: as given; where none is and the usual one is not there, the measured results that this
-    project's checkout holds."""
+    project's checkout holds. That of a URL is brought up to date."""
+    if names_bucket(runs):
+        return opened(runs)
     usual, measured = runs_home(runs), shipped("reports") / "measured" / "quick"
     if runs is not None or os.environ.get("COWORLD_BENCH_RUNS") or usual.is_dir() or not measured.is_dir():
         return runs
     typer.echo(f"there is no folder {usual} of results; reading this checkout's measured ones, {measured}", err=True)
     return measured
+
+
+def names_bucket(runs: Path | None) -> bool:
+    """Whether results lie behind a URL."""
+    text = str(runs or os.environ.get("COWORLD_BENCH_RUNS") or "")
+    return text.partition(":")[0] in BUCKETS and ":/" in text
+
+
+def opened(runs: Path | None) -> Path | None:
+    """A store that is read: as given, for a URL the folder that mirrors it, brought up to date."""
+    if not names_bucket(runs):
+        return runs
+    from coworld_bench.bench.opened import open_runs
+
+    return open_runs(runs)
 
 
 def show(text: str, document: Any, as_json: bool) -> None:

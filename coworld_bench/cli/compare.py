@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from coworld_bench.cli.common import Json, names, show
+from coworld_bench.cli.common import Json, names, opened, show
 from coworld_bench.errors import OK, SOME_FAILED
 
 
@@ -34,7 +34,9 @@ def compare(
 
     if out is not None:
         check_suffix(out)
-    found = compare_stores(store_a, store_b, names(plan) or (), preset, tolerance, anyway)
+    found = compare_stores(
+        opened(store_a) or store_a, opened(store_b) or store_b, names(plan) or (), preset, tolerance, anyway
+    )
     if out is not None:
         write_comparison(found, out)
     show(comparison_text(found), comparison_document(found), json)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coworld_bench.cli.common import Json, show
+from coworld_bench.cli.common import Json, opened, show
 from coworld_bench.errors import DATASET, OK, SOME_FAILED
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def verify(
 
     from coworld_bench.reporting.stores.verifying import verify_store
 
-    found = verify_store(store)
+    found = verify_store(opened(store))
     faults = [asdict(fault) for fault in found.faults]
     told = {"schema": 1, "store": str(found.store), "ok": found.ok, "runs": found.runs, "anchors": found.anchors}
     show(verify_text(found), told | {"faults": faults}, json)

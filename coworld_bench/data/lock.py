@@ -57,6 +57,9 @@ def locked(path: Path, wait: bool = False) -> int:
             holder = os.read(handle, 200).decode(errors="replace").strip() or "another process"
             os.close(handle)
             raise Busy(f"{path.parent} is being written by {holder}; wait for it to end or stop it") from None
+        except OSError:
+            os.close(handle)
+            raise
         if is_named(handle, path):
             return handle
         os.close(handle)

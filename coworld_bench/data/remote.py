@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from threading import Event
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from coworld_bench.errors import DatasetError, MissingPackage, UsageError, UserError, named
-from coworld_bench.files import sha256_file
+from coworld_bench.files import atomic, sha256_file
 
 T = TypeVar("T")
 
@@ -81,14 +82,22 @@ class Remote:
             return b""
         return content if len(content) <= end - start else content[start:]
 
-    def listing(self) -> dict[str, Mapping[str, Any]]:
-        """What the store tells of every file, by its name below the folder; empty where there is no folder."""
+    def listing(self, below: str = "") -> dict[str, Mapping[str, Any]]:
+        """What the store tells now of every file, by its name below the folder, or below a folder in it; empty where there
+        is no such folder."""
+        root = f"{self._root}/{below}".rstrip("/")
+
+        def ask(attempt: int) -> dict[str, Mapping[str, Any]]:
+            with self._plainly("list", below):
+                self._store.invalidate_cache()
+                found: dict[str, Mapping[str, Any]] = self._store.find(root, detail=True)
+            return found
+
         try:
-            with self._plainly("list"):
-                found = self._store.find(self._root, detail=True)
+            found = self._patiently(ask)
         except Absent:
             return {}
-        return {path[len(self._root) :].lstrip("/"): info for path, info in found.items()}
+        return {path[len(root) :].lstrip("/"): info for path, info in found.items()}
 
     def holds(self, info: Mapping[str, Any], path: Path) -> bool:
         """Whether the store says of a file that its content is that of `path`; False where it does not say."""
@@ -108,6 +117,51 @@ class Remote:
 
         self._patiently(ask)
 
+    def info(self, name: str) -> Mapping[str, Any]:
+        """What the store tells now of one file."""
+
+        def ask(attempt: int) -> Mapping[str, Any]:
+            with self._plainly("read", name):
+                self._store.invalidate_cache()
+                found: Mapping[str, Any] = self._store.info(f"{self._root}/{name}")
+            return found
+
+        return self._patiently(ask)
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Copy a file to `path`, which is then whole or as it was before."""
+
+        def ask(attempt: int) -> None:
+            with atomic(path) as file, self._plainly("read", name):
+                self._store.get_file(f"{self._root}/{name}", file.name)
+
+        self._patiently(ask)
+
+    def write(self, name: str, content: bytes) -> None:
+        """Store these bytes under this name."""
+
+        def ask(attempt: int) -> None:
+            with self._plainly("write", name):
+                self._store.pipe_file(f"{self._root}/{name}", content)
+
+        self._patiently(ask)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """The same, unless there is something; whether there was nothing. Where an answer is lost on the way it may be
+        False although the bytes are there."""
+
+        def ask(attempt: int) -> bool:
+            with self._plainly("write", name):
+                try:
+                    self._store.pipe_file(f"{self._root}/{name}", content, mode="create")
+                except Exception as error:
+                    if isinstance(error, FileExistsError) or status_of(error) in (409, 412):
+                        return False
+                    raise
+            return True
+
+        return self._patiently(ask)
+
     def put_together(self, folder: Path, names: list[str], gone: list[str]) -> None:
         """Store files of a folder, and remove those that are `gone`, in one commit of Hugging Face, which rations them."""
         from huggingface_hub import HfApi
@@ -120,8 +174,13 @@ class Remote:
             )  # fmt: skip
 
     def remove(self, name: str) -> None:
-        with self._plainly("write", name):
-            self._store.rm_file(f"{self._root}/{name}")
+        """Remove a file; one that is not there is none the less removed."""
+
+        def ask(attempt: int) -> None:
+            with suppress(Absent), self._plainly("write", name):
+                self._store.rm_file(f"{self._root}/{name}")
+
+        self._patiently(ask)
 
     def _patiently(self, ask: Callable[[int], T]) -> T:
         """What `ask` returns, asked again after a pause for as long as the answer breaks off; it is told how often."""
@@ -199,6 +258,14 @@ LOGIN = {
     "https": "give user:password@ before the host where the server asks for one",
     "file": "look at who may read and write there",
 }
+
+
+def time_of(info: Mapping[str, Any]) -> float:
+    """When a file was written, in seconds, by the clock of its store."""
+    told = info.get("LastModified") or info.get("mtime") or info.get("updated")  # S3's, files' and Google's
+    if isinstance(told, str):
+        told = datetime.fromisoformat(told)
+    return told.timestamp() if isinstance(told, datetime) else float(told or 0.0)
 
 
 def status_of(error: BaseException) -> int | None:
