@@ -187,7 +187,9 @@ def execute(summary: RunSummary, execution: Execution, jobs: int | None, shown: 
     """The summary with the outcome of every job."""
     began = time.monotonic()
     recorder = Recorder(shown, place)
-    backend = make_backend(execution, place.device, jobs, recorder, place.runs)
+    backend = make_backend(execution, place, jobs, recorder)
+    if backend.where:
+        shown.console.print(backend.where, markup=False, highlight=False, soft_wrap=True)
     executor = Executor(backend, recorder, execution.policy)
     outcomes = executor.run(summary.jobs)
     return replace(summary, outcomes=outcomes, ended_by=executor.ended_by, wall_s=time.monotonic() - began)
