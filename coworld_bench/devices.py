@@ -11,6 +11,7 @@ from pathlib import Path
 from coworld_bench.errors import NotUsable, unknown
 
 GPU_SHARE = "COWORLD_BENCH_GPU_SHARE"  # in a process's environment: its part of a GPU, 0 to 1
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 GPU_SPARE = 0.95  # of a share; the rest is for what CUDA itself takes
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 

@@ -24,9 +24,9 @@ def never() -> bool:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Stop]:
-    """Inside, the first SIGTERM or Ctrl-C makes the given function true; the next one interrupts at once. Outside the main
-    thread, which alone hears signals, it stays false."""
+def stop_on_signals(insisting: bool = True) -> Iterator[Stop]:
+    """Inside, the first SIGTERM or Ctrl-C makes the given function true; the next one interrupts at once, unless it is not
+    to be `insisting`. Outside the main thread, which alone hears signals, it stays false."""
     if threading.current_thread() is not threading.main_thread():
         yield never
         return
@@ -34,7 +34,7 @@ def stop_on_signals() -> Iterator[Stop]:
 
     def ask(*_: object) -> None:
         nonlocal asked
-        if asked:
+        if asked and insisting:
             raise KeyboardInterrupt
         asked = True
 

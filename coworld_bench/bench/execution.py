@@ -6,20 +6,19 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from coworld_bench.bench.backends import Backend
 from coworld_bench.bench.backends.local import Here, Local
 from coworld_bench.bench.child import Limits
 from coworld_bench.bench.job import Job, Watch
+from coworld_bench.bench.jobs import Place
 from coworld_bench.bench.retrying import Retries
 from coworld_bench.data.budget import PROCESSES
-from coworld_bench.devices import GPU_SHARE, choose_device
+from coworld_bench.devices import GPU_SHARE, THREADS, choose_device
 from coworld_bench.errors import UsageError, unknown
 from coworld_bench.files import digest_of
 
 EXECUTORS = ("local", "ray", "slurm")
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 BYTES = {"mb": 10**6, "gb": 10**9, "mib": 2**20, "gib": 2**30}
 
@@ -69,12 +68,17 @@ class Execution:
 LOCAL = Execution()
 
 
-def make_backend(execution: Execution, device: str, jobs: int | None, watch: Watch, store: Path) -> Backend:
+def make_backend(execution: Execution, place: Place, jobs: int | None, watch: Watch) -> Backend:
     """Where attempts run, `jobs` at a time at most. Raises NotUsable where that is not to be had."""
-    if jobs == 0:
-        return Here(watch)
     if execution.executor == "local":
-        return Local(make_slots(device, jobs, execution.per_gpu), execution.limits)
+        return Here(watch) if jobs == 0 else Local(make_slots(place.device, jobs, execution.per_gpu), execution.limits)
+    if jobs == 0:
+        raise UsageError("--jobs 0 does all work in this process; it goes with --executor local")
+    if execution.executor == "ray":
+        from coworld_bench.bench.backends.ray import Ray
+
+        folders = place.runs, place.data
+        return Ray(folders, execution.limits, place.device, execution.per_gpu, jobs, execution.address)
     raise UsageError(f"executor {execution.executor} is not there yet")
 
 

@@ -88,7 +88,7 @@ class Executor:
         self._begin()
         if self.at_work:
             self.backend.wait(POLL_S)
-        elif self.later:
+        elif self.later or self.ready:
             time.sleep(POLL_S)
         for job, attempt in list(self.at_work.values()):
             self._follow(job, attempt)

@@ -8,14 +8,18 @@ from pathlib import Path
 
 from coworld_bench.bench.standing import Reader, Standing
 from coworld_bench.errors import FEW, UsageError
-from coworld_bench.paths import runs_home
+from coworld_bench.paths import MIRROR, runs_home
 
 MANY = 1000  # jobs among whose names the nearest is looked for
 
 
 def open_store(runs: Path | None) -> Path:
-    """The store of results. Raises UsageError where there is none."""
+    """The store of results; that of a URL is brought up to date. Raises UsageError where there is none."""
     store = runs_home(runs)
+    if (store / MIRROR).is_dir():
+        from coworld_bench.bench.opened import refresh
+
+        refresh(store)
     if not store.is_dir():
         raise UsageError(f"there is no folder of results {store}; `coworld-bench run` makes one, --runs names another")
     return store

@@ -254,7 +254,9 @@ def execute(
     """The summary with the outcome of every job."""
     began = time.monotonic()
     recorder = Recorder(shown, place)
-    backend = make_backend(execution, place.device, jobs, recorder, place.runs)
+    backend = make_backend(execution, place, jobs, recorder)
+    if backend.where:
+        shown.console.print(backend.where, markup=False, highlight=False, soft_wrap=True)
     executor = Executor(backend, recorder, execution.policy, driver.asked_to_stop)
     driver.counts = partial(counts_of, executor, len(summary.jobs))
     outcomes = executor.run(summary.jobs)

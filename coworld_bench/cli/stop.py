@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coworld_bench.cli.common import Json, Runs, show
+from coworld_bench.cli.common import Json, Runs, names_bucket, show
 from coworld_bench.errors import OK, SOME_FAILED
 
 
@@ -24,7 +24,10 @@ def stop(
     from coworld_bench.bench.finding import open_store
     from coworld_bench.bench.steering import ask_to_stop, wait_for
 
-    asked = ask_to_stop(open_store(runs), name, preset, everything)
+    store = open_store(runs)
+    if names_bucket(runs):
+        typer.echo("in a bucket only what this machine is at hears it; elsewhere give the command there", err=True)
+    asked = ask_to_stop(store, name, preset, everything)
     left = wait_for(asked, wait, lambda said: typer.echo(said, err=True))
     lines = [f"{'asked to stop' if each in left else 'stopped'}: {each.words} on {each.place}" for each in asked]
     document = {

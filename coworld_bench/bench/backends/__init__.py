@@ -29,6 +29,7 @@ class Backend(Protocol):
     """Starts attempts. Used by one thread."""
 
     grace_s: float  # what attempts that were asked to stop are given
+    where: str  # in words; empty for this machine
 
     def room(self) -> int:
         """How many attempts can be started now."""

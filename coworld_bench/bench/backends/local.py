@@ -22,12 +22,14 @@ SPARE = 256 << 20  # bytes below which the machine is about to run out of memory
 
 def order(job: Job, number: int) -> Order:
     """What starts a job's process, anywhere."""
-    log = job.log()
+    log = job.log().absolute()
     return Order((*job.argv, str(status_path(log))), log, {ATTEMPT: str(number)})
 
 
 class Local:
     """A subprocess per attempt, as many at a time as there are slots; a slot is what it adds to the environment."""
+
+    where = ""
 
     def __init__(self, slots: Sequence[Mapping[str, str]], limits: Limits = NO_LIMITS) -> None:
         assert slots, slots
@@ -88,7 +90,7 @@ class Here:
 
     What would end a job's process ends this one, and no limit holds."""
 
-    grace_s = 0.0
+    grace_s, where = 0.0, ""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
