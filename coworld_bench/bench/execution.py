@@ -52,6 +52,8 @@ class Execution:
             raise UsageError("--address is that of a Ray cluster; it goes with --executor ray")
         if self.slurm and self.executor != "slurm":
             raise UsageError("--slurm sets parameters of Slurm's jobs; it goes with --executor slurm")
+        if self.per_gpu is not None and self.executor == "slurm":
+            raise UsageError("--per-gpu does not go with --executor slurm, which hands out GPUs itself: --slurm gres=gpu:1")
 
     @property
     def limits(self) -> Limits:
@@ -75,6 +77,10 @@ def make_backend(execution: Execution, device: str, jobs: int | None, watch: Wat
         return Here(watch)
     if execution.executor == "local":
         return Local(make_slots(device, jobs, execution.per_gpu), execution.limits)
+    if execution.executor == "slurm":
+        from coworld_bench.bench.backends.slurm import make_slurm
+
+        return make_slurm(store, device, jobs, execution.limits, execution.slurm)
     raise UsageError(f"executor {execution.executor} is not there yet")
 
 
