@@ -25,18 +25,19 @@ def never() -> bool:
 
 @contextmanager
 def stop_on_signals(insisting: bool = True) -> Iterator[Stop]:
-    """Inside, the first SIGTERM or Ctrl-C makes the given function true; the next one interrupts at once, unless it is not
-    to be `insisting`. Outside the main thread, which alone hears signals, it stays false."""
+    """Inside, SIGTERM or Ctrl-C makes the given function true; a second Ctrl-C interrupts at once, unless it is not to be
+    `insisting`. SIGTERM may come often: a cluster sends it to every process, which then hears of it from its parent too.
+    Outside the main thread, which alone hears signals, it stays false."""
     if threading.current_thread() is not threading.main_thread():
         yield never
         return
-    asked = False
+    asked = interrupted = False
 
-    def ask(*_: object) -> None:
-        nonlocal asked
-        if asked and insisting:
+    def ask(number: int, _: object) -> None:
+        nonlocal asked, interrupted
+        if interrupted and number == signal.SIGINT and insisting:
             raise KeyboardInterrupt
-        asked = True
+        asked, interrupted = True, interrupted or number == signal.SIGINT
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -51,6 +51,8 @@ class Execution:
             raise UsageError("--address is that of a Ray cluster; it goes with --executor ray")
         if self.slurm and self.executor != "slurm":
             raise UsageError("--slurm sets parameters of Slurm's jobs; it goes with --executor slurm")
+        if self.per_gpu is not None and self.executor == "slurm":
+            raise UsageError("--per-gpu does not go with --executor slurm, which hands out GPUs itself: --slurm gres=gpu:1")
 
     @property
     def limits(self) -> Limits:
@@ -79,6 +81,10 @@ def make_backend(execution: Execution, place: Place, jobs: int | None, watch: Wa
 
         folders = place.runs, place.data
         return Ray(folders, execution.limits, place.device, execution.per_gpu, jobs, execution.address)
+    if execution.executor == "slurm":
+        from coworld_bench.bench.backends.slurm import make_slurm
+
+        return make_slurm(place.runs, place.device, jobs, execution.limits, execution.slurm)
     raise UsageError(f"executor {execution.executor} is not there yet")
 
 

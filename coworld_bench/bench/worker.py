@@ -36,6 +36,8 @@ def unheard() -> AbstractContextManager[Stop]:
 def main(document: str, status_file: str) -> int:
     """Do one job; returns an exit code of `errors`."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
+    for number in (signal.SIGUSR1, signal.SIGUSR2):  # Slurm's are for whoever started this process, which asks it to stop
+        signal.signal(number, signal.SIG_IGN)
     end_with_parent()
     keep_freed_memory()
     asked, tell = json.loads(document), progress_channel()
@@ -44,6 +46,7 @@ def main(document: str, status_file: str) -> int:
             code, said = perform(asked, both(status.observe, tell), partial(listening_to, status))
         except KeyboardInterrupt:
             code, said = INTERRUPTED, "interrupted"
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # who still asks it to stop gets what they want
         if said:
             print(said, file=sys.stderr)
         status.end(code, said)
