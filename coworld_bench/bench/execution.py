@@ -81,11 +81,9 @@ def make_backend(execution: Execution, place: Place, jobs: int | None, watch: Wa
 
         folders = place.runs, place.data
         return Ray(folders, execution.limits, place.device, execution.per_gpu, jobs, execution.address)
-    if execution.executor == "slurm":
-        from coworld_bench.bench.backends.slurm import make_slurm
+    from coworld_bench.bench.backends.slurm import make_slurm
 
-        return make_slurm(place.runs, place.device, jobs, execution.limits, execution.slurm)
-    raise UsageError(f"executor {execution.executor} is not there yet")
+    return make_slurm(place.runs, place.device, jobs, execution.limits, execution.slurm)
 
 
 def make_slots(device: str, jobs: int | None, per_gpu: int | None = None) -> list[dict[str, str]]:

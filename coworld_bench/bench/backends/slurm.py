@@ -58,6 +58,8 @@ def make_slurm(store: Path, device: str, jobs: int | None, limits: Limits, given
 class Slurm:
     """Attempts that are ready together are one array. At most `jobs` run at a time."""
 
+    where = "as jobs of a Slurm cluster"
+
     def __init__(self, queue: Submitting, jobs: int | None, limits: Limits) -> None:
         self.queue, self.jobs, self.limits = queue, jobs, limits
         self.grace_s = limits.grace_s + 3 * LOOK_S + ASK_SOON_S
