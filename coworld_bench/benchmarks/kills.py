@@ -34,8 +34,9 @@ PAUSE = 0.4  # the longest time between two kills, in lengths of the undisturbed
 VICTIMS = "driver", "a run", "all"
 
 
-def measure(kills: int = 100) -> dict[str, Any]:
-    """A row per kind of victim: kills, and those that met work; and of all: plans, and whether their tables are equal."""
+def measure(repeats: int = 100) -> dict[str, Any]:
+    """`repeats` kills: a row per kind of victim, kills and those that met work; and of all: plans, and whether their tables are
+    equal."""
     rng, seen = random.Random(SEED), Counter[str]()
     with TemporaryDirectory() as folder:
         home = Path(folder)
@@ -45,16 +46,16 @@ def measure(kills: int = 100) -> dict[str, Any]:
         undisturbed = finished(plan, home / "undisturbed")
         length = time.perf_counter() - began
         plans = unequal = 0
-        while sum(seen[victim] for victim in VICTIMS) < kills:
+        while sum(seen[victim] for victim in VICTIMS) < repeats:
             plans += 1
-            disturb(plan, home / f"killed{plans}", length, kills, rng, seen)
+            disturb(plan, home / f"killed{plans}", length, repeats, rng, seen)
             unequal += differences(undisturbed, finished(plan, home / f"killed{plans}"))
     rows = [{"killed": victim, "kills": seen[victim], "met a run at work": seen[f"{victim} at work"]} for victim in VICTIMS]
     runs = len(undisturbed) - 1
     notes = [
         f"A plan of {runs} runs ({len(METHODS)} methods × {SEEDS} seeds on toy/point, source agents and dataset included), "
         f"two at a time, {length:.0f} s undisturbed; kills at random moments, {PAUSE * length / 2:.0f} s apart on average, "
-        f"until {kills} were done.",
+        f"until {repeats} were done.",
         f"{plans} plans were brought to their end so: {unequal} results or tables differ from the undisturbed plan's. "
         "Compared: the table as CSV, byte by byte, and every result but its times and cost.",
     ]
