@@ -35,7 +35,7 @@ VICTIMS = "driver", "a run", "all"
 
 
 def measure(repeats: int = 100) -> dict[str, Any]:
-    """`repeats` kills: a row per kind of victim, kills and those that met work; and of all: plans, and whether their tables are
+    """`repeats` kills: a row per kind of victim, kills and those that met work; of all: plans, and whether their tables are
     equal."""
     rng, seen = random.Random(SEED), Counter[str]()
     with TemporaryDirectory() as folder:
