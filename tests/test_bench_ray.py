@@ -32,6 +32,7 @@ from coworld_bench.bench.retrying import Retries  # noqa: E402
 from coworld_bench.data.budget import PROCESSES  # noqa: E402
 from coworld_bench.devices import GPU_SHARE  # noqa: E402
 from coworld_bench.errors import MissingPackage, NotUsable, UsageError  # noqa: E402
+from coworld_bench.files import read_json  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_SITE = (sys.executable, "-I", "-S", "-c")
@@ -294,10 +295,13 @@ def test_what_is_no_address_is_refused(tmp_path: Path, address: str) -> None:
 
 
 def test_an_address_where_no_cluster_is_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_cluster, "ANSWER_S", 2.0)
+    monkeypatch.setattr(ray_cluster, "REACH_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as somebody:
         address = f"127.0.0.1:{somebody.getsockname()[1]}"
-        with pytest.raises(NotUsable, match=f"what is at {address} does not answer as a Ray cluster"):
+        Thread(target=lambda: somebody.accept()[0].sendall(b"HTTP/1.0 400 Bad Request"), daemon=True).start()
+        with pytest.raises(NotUsable, match=f"what is at {address} is no Ray cluster"):
+            Ray([tmp_path], NO_LIMITS, address=address)
+        with pytest.raises(NotUsable, match=f"no Ray cluster at {address}: timed out"):
             Ray([tmp_path], NO_LIMITS, address=address)
     with pytest.raises(NotUsable, match=f"no Ray cluster at {address}: connection refused"):
         Ray([tmp_path], NO_LIMITS, address=address)
@@ -312,6 +316,75 @@ def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.Monk
 def test_no_processes_is_for_here(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--jobs 0 .* --executor local"):
         make_backend(Execution("ray"), Place(tmp_path, tmp_path, "cpu"), 0, Watcher())
+
+
+PLAN = """
+title = "A small plan"
+quality = "medium-replay"
+methods = ["offline_dv2", "drq_bc"]
+seeds = { smoke = [0, 1] }
+options.smoke = { "compute.checkpoint_minutes" = 0.002, "budget.updates" = 60, "evaluation.early_every" = 20 }
+[[cells]]
+target = "toy/point"
+"""
+
+
+@pytest.mark.slow
+def test_a_plan_has_the_same_results_wherever_and_however_disturbed_it_runs(cluster: Any, tmp_path: Path) -> None:
+    (tmp_path / "small.toml").write_text(PLAN)
+    undisturbed = finished(tmp_path, "local")
+    at = ["--executor", "ray", "--address", cluster.address, "--device", "cpu"]
+    driver = begin(tmp_path, "ray", *at)
+    os.kill(parent_of(run_at_work(tmp_path / "ray")), signal.SIGKILL)
+    run_at_work(tmp_path / "ray")
+    cluster.remove_node(cluster.second, allow_graceful=False)
+    cluster.second = cluster.add_node(**NODE)
+    run_at_work(tmp_path / "ray")
+    driver.kill()
+    assert driver.wait() == -signal.SIGKILL, "it had ended before"
+    assert begin(tmp_path, "ray", *at).wait() == 0
+    for home, shards in (("shards", ("0/2", "1/2")), ("overlapping", ("0/1", "1/2"))):
+        drivers = [begin(tmp_path, home, "--shard", shard, "--jobs", "1") for shard in shards]
+        assert [driver.wait() for driver in drivers] == [0, 0]
+    for home in ("ray", "shards", "overlapping"):
+        assert finished(tmp_path, home) == undisturbed, home
+
+
+def begin(folder: Path, home: str, *words: str) -> subprocess.Popen[bytes]:
+    places = ["--data", str(folder / "data"), "--runs", str(folder / home)]
+    command = [sys.executable, "-m", "coworld_bench.cli", "run", str(folder / "small.toml"), "--preset", "smoke"]
+    return subprocess.Popen([*command, *places, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def run_at_work(runs: Path) -> int:
+    """The process of a run that makes progress now."""
+    found: list[int] = []
+
+    def there() -> bool:
+        for path in runs.glob("*/status.json"):
+            status = read_json(path)
+            if status["state"] == "running" and not is_gone(status["pid"]) and list(path.parent.glob("checkpoint*")):
+                found.append(status["pid"])
+        return bool(found)
+
+    wait_until(there)
+    return found[0]
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def finished(folder: Path, home: str) -> dict[str, Any]:
+    """The table of a plan that is brought to its end here, byte by byte, and each result less its times."""
+    assert begin(folder, home, "--jobs", "2").wait() == 0
+    results = {path.parent.name: read_json(path) for path in (folder / home).glob("*/result.json")}
+    assert len(results) == 4
+    (table,) = (folder / home).glob("report/*/small-smoke.csv")
+    timeless = {
+        run: {key: value for key, value in result.items() if key not in ("time", "cost")} for run, result in results.items()
+    }
+    return {"table": table.read_bytes(), **timeless}
 
 
 if __name__ == "__main__":
