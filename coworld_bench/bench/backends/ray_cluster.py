@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -56,10 +57,18 @@ def connect(address: str | None, jobs: int | None) -> None:
     if address != LOCAL:
         check_reachable(address)
     try:
-        with sigterm_kept():
+        with sigterm_kept(), unheard_stderr():
             ray.init(address, log_to_driver=False, logging_level="ERROR", configure_logging=False, **own)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise NotUsable(f"no use of the Ray cluster at {address}: {' '.join(str(error).split())}") from error
+        raise NotUsable(why_not(address, " ".join(str(error).split()))) from error
+
+
+def why_not(address: str, said: str) -> str:
+    """Ray does not say that a token is what it lacks."""
+    hint = (
+        "; where it asks for a token: RAY_AUTH_MODE=token and its ~/.ray/auth_token" if "ailed to connect" in said else ""
+    )
+    return f"the Ray cluster at {address} cannot be used: {said}{hint}"
 
 
 def check_reachable(address: str) -> None:
@@ -108,6 +117,20 @@ def sigterm_kept() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def unheard_stderr() -> Iterator[None]:
+    """What Ray's C++ writes to stderr inside, a line for every try, is dropped."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 @dataclass(frozen=True)
 class Node:
     """A node that is alive, and what it has of each resource."""
@@ -133,10 +156,8 @@ def check_room(share: Share, found: Sequence[Node]) -> None:
     """Raises NotUsable where no node has room for an attempt: Ray would wait for one for ever."""
     if not any(share.times(node.has) for node in found):
         have = "; ".join(sorted({resources(node.has) for node in found})) or "nothing"
-        ask = "--device, --per-gpu or --memory"
-        raise NotUsable(
-            f"no node of the Ray cluster has room for a run, which takes {share}; nodes have: {have} ({ask} ask)"
-        )
+        takes = f"a run takes {share} (--device, --per-gpu and --memory say so)"
+        raise NotUsable(f"no node of the Ray cluster has room for a run: {takes}; nodes have: {have}")
 
 
 def resources(has: Mapping[str, float]) -> str:
