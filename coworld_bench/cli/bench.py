@@ -21,6 +21,7 @@ MODULES = {
     "growth": "growth",
     "faults": "faults",
     "kills": "kills",
+    "executors": "executors",
     "report": "reporting",
     "sizes": "sizes",
     "plans": "plans",

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +27,9 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what comes in its future versions; else it warns at every start
     "RAY_worker_niceness": "0",  # of a Ray of our own: runs get what they would get without it
 }
-REACH_S, ANSWER_S, PROBE_S = 5.0, 15.0, 60.0
+REACH_S, PROBE_S = 5.0, 60.0
+SETTINGS, SETTINGS_TYPE = 4, 3  # RFC 9113: the type of the frame that comes first, and the place of that byte in it
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, SETTINGS, 0, 0, 0, 0, 0])
 OBJECTS = 100 << 20  # bytes for objects of a Ray of our own: endings of attempts are small
 LOCAL = "local"
 
@@ -56,34 +57,55 @@ def connect(address: str | None, jobs: int | None) -> None:
     if address != LOCAL:
         check_reachable(address)
     try:
-        with sigterm_kept():
+        with sigterm_kept(), unheard_stderr():
             ray.init(address, log_to_driver=False, logging_level="ERROR", configure_logging=False, **own)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise NotUsable(f"no use of the Ray cluster at {address}: {' '.join(str(error).split())}") from error
+        raise NotUsable(why_not(address, " ".join(str(error).split()))) from error
+
+
+def why_not(address: str, said: str) -> str:
+    """Ray does not say that a token is what it lacks."""
+    hint = (
+        "; where it asks for a token: RAY_AUTH_MODE=token and its ~/.ray/auth_token" if "ailed to connect" in said else ""
+    )
+    return f"the Ray cluster at {address} cannot be used: {said}{hint}"
 
 
 def check_reachable(address: str) -> None:
-    """Ray itself waits for minutes, and then ends the process."""
-    if address != "auto":
-        if not re.fullmatch(r"[^\s/]+:\d{1,5}", address):
-            raise UsageError(f"--address is auto or HOST:PORT, as `ray start --head` prints it; got {address!r}")
-        host, _, port = address.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), REACH_S).close()
-        except (OSError, OverflowError) as error:
-            reason = about_file(error) if isinstance(error, OSError) else "no such port"
-            raise NotUsable(f"no Ray cluster at {address}: {reason}; `ray start --head` starts one") from error
-    command = [
-        sys.executable,
-        "-m",
-        "ray.scripts.scripts",
-        "status",
-        *([] if address == "auto" else ["--address", address]),
-    ]
+    """Ray itself tries for minutes, and then ends the process."""
+    if address == "auto":
+        address = on_this_machine()
+    if not re.fullmatch(r"[^\s/]+:\d{1,5}", address):
+        raise UsageError(f"--address is auto or HOST:PORT, as `ray start --head` prints it; got {address!r}")
+    host, _, port = address.rpartition(":")
     try:
-        subprocess.run(command, capture_output=True, timeout=ANSWER_S)
-    except subprocess.TimeoutExpired as error:
-        raise NotUsable(f"what is at {address} does not answer as a Ray cluster does ({ANSWER_S:.0f} s waited)") from error
+        answered = speaks_grpc(host.strip("[]"), int(port))
+    except (OSError, OverflowError) as error:
+        reason = about_file(error) if isinstance(error, OSError) else "there is no such port"
+        raise NotUsable(f"no Ray cluster at {address}: {reason}; `ray start --head` starts one") from error
+    if not answered:
+        raise NotUsable(f"what is at {address} is no Ray cluster; `ray start --head` starts one and prints its address")
+
+
+def on_this_machine() -> str:
+    """The address of the cluster that a node of runs here."""
+    from ray._private.services import canonicalize_bootstrap_address
+
+    try:
+        return str(canonicalize_bootstrap_address("auto"))
+    except ConnectionError as error:
+        ways = "`ray start --head` starts one, and without --address a run starts its own"
+        raise NotUsable(f"no node of a Ray cluster runs on this machine; {ways}") from error
+
+
+def speaks_grpc(host: str, port: int) -> bool:
+    """Whether a server answers the opening of HTTP/2, which carries gRPC, with its settings, as every one must."""
+    with socket.create_connection((host, port), REACH_S) as connection:
+        if os.environ.get("RAY_USE_TLS", "0").lower() not in ("0", "false"):
+            return True
+        connection.sendall(PREFACE)
+        answer = connection.recv(SETTINGS_TYPE + 1)
+    return len(answer) > SETTINGS_TYPE and answer[SETTINGS_TYPE] == SETTINGS
 
 
 @contextmanager
@@ -93,6 +115,20 @@ def sigterm_kept() -> Iterator[None]:
     yield
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def unheard_stderr() -> Iterator[None]:
+    """What Ray's C++ writes to stderr inside, a line for every try, is dropped."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 @dataclass(frozen=True)
@@ -120,10 +156,8 @@ def check_room(share: Share, found: Sequence[Node]) -> None:
     """Raises NotUsable where no node has room for an attempt: Ray would wait for one for ever."""
     if not any(share.times(node.has) for node in found):
         have = "; ".join(sorted({resources(node.has) for node in found})) or "nothing"
-        ask = "--device, --per-gpu or --memory"
-        raise NotUsable(
-            f"no node of the Ray cluster has room for a run, which takes {share}; nodes have: {have} ({ask} ask)"
-        )
+        takes = f"a run takes {share} (--device, --per-gpu and --memory say so)"
+        raise NotUsable(f"no node of the Ray cluster has room for a run: {takes}; nodes have: {have}")
 
 
 def resources(has: Mapping[str, float]) -> str:
