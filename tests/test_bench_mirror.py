@@ -25,10 +25,11 @@ pytest.importorskip("moto")
 from made_servers import serving_s3
 
 from coworld_bench.api import train
-from coworld_bench.bench import claims, leases, mirror
+from coworld_bench.bench import claims, leases, mirror, opened
 from coworld_bench.bench.claims import claimed, holder, share
+from coworld_bench.bench.merging import merge
 from coworld_bench.bench.mirror import OutOfReach, mirror_at
-from coworld_bench.bench.opened import open_runs, whole
+from coworld_bench.bench.opened import keep_fresh, open_runs, whole
 from coworld_bench.bench.run import run
 from coworld_bench.cli import main
 from coworld_bench.collecting import collect
@@ -245,6 +246,28 @@ def test_a_file_that_was_written_without_a_claim_is_shared(at: At) -> None:
     write(home / RUN, failed_json="{}")
     share(home, home / RUN / "failed.json")
     assert sorted(files(at("b"))) == ["config.json", "failed.json"]
+
+
+def test_whoever_looks_again_and_again_sees_what_is_new(at: At, monkeypatch: pytest.MonkeyPatch, asked: Asked) -> None:
+    home = at("b")
+    make(at("a"), config_json="{}")
+    keep_fresh(home)
+    assert list(files(home)) == ["config.json"]
+    asked.clear()
+    keep_fresh(home)
+    assert asked == []
+    make(at("a"), result_json="{}")
+    monkeypatch.setattr(opened, "FRESH_S", 0.0)
+    keep_fresh(home)
+    assert sorted(files(home)) == ["config.json", "result.json"]
+
+
+def test_a_store_behind_a_url_is_merged_into(at: At, url: str, tmp_path: Path) -> None:
+    at("a")
+    write(tmp_path / "other", anchors__toy_json=json.dumps({"task": "toy/point", "preset": "smoke"}))
+    assert merge(url, [tmp_path / "other"]).ok
+    assert (at("b") / "anchors" / "toy.json").is_file()
+    assert merge(tmp_path / "back", [url]).counts["copied"] == 1
 
 
 # ---- one at a time

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from coworld_bench.bench.grounds import LOCKS, Folder, Ground, unless_gone
 from coworld_bench.bench.leases import Holder, Lease, leased, living, myself
-from coworld_bench.bench.mirror import Listing, Mirror, OutOfReach, mirror_at, plainly, read, say
+from coworld_bench.bench.mirror import Listing, Mirror, OutOfReach, mirror_at, ours, plainly, read, say
 from coworld_bench.data.lock import Busy, WriterLock
 from coworld_bench.errors import UserError
 from coworld_bench.files import digest_of
@@ -83,7 +83,7 @@ def share(home: Path, path: Path) -> None:
     """Where `home` mirrors a bucket, send a file of a run there that was written without a claim; a process of this machine
     that has claimed the run sends it itself. What cannot be sent is said."""
     mirror, name = mirror_at(home), path.parent.name
-    if mirror is not None and path.is_file():
+    if mirror is not None and path.is_file() and ours(path.relative_to(home).as_posix()):
         try:
             with locked(locks_of(home), name, myself(locks_of(home))):
                 mirror.send_file(path)

@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -106,7 +106,8 @@ class Mirror:
         try:
             for name, info in there.items():
                 if kinds(name) and not self._same(known, name, info):
-                    known[name] = self._fetch_one(name, info)
+                    with suppress(Absent):  # it went away since it was listed
+                        known[name] = self._fetch_one(name, info)
             for name in {*known, *(self.here(part) if kinds is every else ())} - set(there):
                 if kinds(name):
                     (self.home / name).unlink(missing_ok=True)
@@ -235,7 +236,8 @@ class Mirror:
         path = self.home / name
         self.remote.fetch(name, path)
         os.utime(path, (time_of(info), time_of(info)))
-        found = Known.as_found(path, tag(info))
+        unchanged = tag(self.remote.info(name)) == tag(info)
+        found = Known.as_found(path, tag(info) if unchanged else "not known")
         assert found is not None, path
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,6 +21,7 @@ from coworld_bench.reporting import report as write_report
 P = ParamSpec("P")
 T = TypeVar("T")
 THREADS = 8
+FRESH_S = 10.0
 
 
 def open_runs(runs: Path | str | None = None) -> Path:
@@ -44,6 +46,16 @@ def refresh(home: Path) -> None:
         if not (home / MIRROR / "parts").is_dir():
             raise NotUsable(str(error)) from error
         say(f"{error}. This is what {home} has of it")
+
+
+def keep_fresh(home: Path) -> None:
+    """`refresh`, for whoever looks again and again: every FRESH_S at most."""
+    if mirror_at(home) is not None and time.monotonic() - REFRESHED.get(home, 0.0) > FRESH_S:
+        refresh(home)
+        REFRESHED[home] = time.monotonic()
+
+
+REFRESHED: dict[Path, float] = {}
 
 
 def bring(mirror: Mirror) -> None:

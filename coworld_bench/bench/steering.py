@@ -8,8 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from coworld_bench.bench.claims import share
 from coworld_bench.bench.drivers import Driver, drivers_at_work
 from coworld_bench.bench.finding import one_of
+from coworld_bench.bench.opened import keep_fresh
 from coworld_bench.bench.standing import Reader, Standing
 from coworld_bench.bench.status import stop_path
 from coworld_bench.errors import UsageError
@@ -68,8 +70,10 @@ def ask_job(store: Path, job: Standing) -> Asked:
     if job.status.get("kind") == "anchors":
         raise UsageError(f"{job.words} has no checkpoint to stop at; stop the plan that it is of")
     stop_path(job.log).touch()
+    share(store, stop_path(job.log))
 
     def is_there() -> bool:
+        keep_fresh(store)
         now = Reader(store).look(job.log)
         return now is not None and now.state == "running"
 

@@ -36,6 +36,7 @@ def status(
     if json and watch:
         raise UsageError("--json is one document; it does not go with --watch")
     from coworld_bench.bench.finding import open_store
+    from coworld_bench.bench.opened import keep_fresh
     from coworld_bench.bench.snapshot import take
     from coworld_bench.bench.standing import Reader
     from coworld_bench.cli.telling import document, text
@@ -43,6 +44,7 @@ def status(
     reader = Reader(open_store(runs))
 
     def look() -> Snapshot:
+        keep_fresh(reader.store)
         return take(reader, plans or (), preset, parse_options(option) if option else None)
 
     if watch:

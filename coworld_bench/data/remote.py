@@ -199,6 +199,8 @@ class Remote:
         options: dict[str, Any] = {"skip_instance_cache": True}  # and with it listings of another time
         if self.scheme == "file":
             options["auto_mkdir"] = True
+        if self.scheme in ("s3", "gs"):
+            options["use_listings_cache"] = False  # of listings by another thread
         if self.scheme == "s3":
             options["config_kwargs"] = {"retries": {"total_max_attempts": 1}}
         if self.scheme in READ_ONLY:
