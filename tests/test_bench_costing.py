@@ -240,3 +240,12 @@ def test_a_machine_is_chosen_by_its_name() -> None:
     assert GPUS["H200"].flops > GPUS["4090"].flops > 1000 * CPU.flops
     with pytest.raises(UsageError, match="numbers of results"):
         scaling.measure(["1e3"])
+
+
+@pytest.mark.parametrize("table", ["plans", "scale"])
+def test_the_page_shows_the_committed_tables(table: str) -> None:
+    """Where this fails: copy the table of reports/measured/bench/TABLE.md between the marks in docs/scaling.md."""
+    page = (ROOT / "docs" / "scaling.md").read_text()
+    shown = page.split(f"<!-- {table}:begin -->\n")[1].split(f"<!-- {table}:end -->")[0]
+    lines = (MEASURED / "bench" / f"{table}.md").read_text().splitlines()
+    assert shown.splitlines() == [line for line in lines if line.startswith("|")]
