@@ -194,7 +194,8 @@ def spot(plan: Plan, preset: str, name: str, cell: Cell, drivers: Iterable[Drive
     newest = {row.seed: row.standing for row in sorted(rows, key=lambda row: order(row.standing))}
     covering = [seeds_of(driver, plan, preset) for driver in drivers if covers(driver, plan, name, cell)]
     queued = frozenset(seed for seeds in covering for seed in seeds)
-    seeds = sorted({*plan.seeds.get(preset, ()), *newest, *queued})
+    planned = plan.seeds.get(preset, ()) if name in plan.methods else ()
+    seeds = sorted({*planned, *newest, *queued})
     return Spot({seed: newest.get(seed) for seed in seeds}, queued)
 
 

@@ -19,7 +19,7 @@ from coworld_bench.cli.execution import (
     execution_of,
     tell_failed,
 )
-from coworld_bench.errors import UsageError
+from coworld_bench.errors import OK, SOME_FAILED, UsageError
 
 NO_SPEC = "{} does not tell how it was asked for; give the command again that began it"
 
@@ -58,6 +58,7 @@ def retry(
     specs = [spec for found in chosen if (spec := spec_of(found)) is not None]
     summary = retry(specs, store, jobs=jobs, execution=execution, dry_run=dry_run, data=data, device=device, quiet=json)
     rows = [[job.key, summary.outcomes[job.key].state if job.key in summary.outcomes else "to do"] for job in summary.jobs]
-    show(table(rows, ["job", "state"]) if rows else f"nothing failed in {store}", summary.to_dict(), json)
+    nothing = "nothing to do again" if chosen else f"nothing failed in {store}"
+    show(table(rows, ["job", "state"]) if rows else nothing, summary.to_dict(), json)
     tell_failed(summary)
-    return summary.exit_code
+    return summary.exit_code or (SOME_FAILED if told else OK)
