@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from coworld_bench.errors import DatasetError
-from coworld_bench.files import atomic
+from coworld_bench.files import atomic, clear_partials
 
 KEPT = 2
 DIGITS = 16  # of the SHA-256 in a file's name
@@ -33,6 +33,7 @@ class Checkpoints:
     def save(self, state: Any) -> None:
         """Store a state as the newest, and let go of all but KEPT."""
         files = self._files()
+        clear_partials(self.folder)  # of attempts that were killed while they wrote: they are large
         content = encoded(state)
         number = int(files[-1].name.partition("-")[0]) + 1 if files else 1
         with atomic(self.folder / f"{number:08d}-{digest(content)}.pt") as file:

@@ -206,10 +206,11 @@ class Collection:
             evaluated = online.updates > 0 and online.env_steps >= self._next_evaluation
             if evaluated:
                 self._evaluate()
-            if evaluated or (online.updates and (self.timer.due() or self.stop())):
+            stopping = self.stop()
+            if evaluated or (online.updates and (self.timer.due() or stopping)):
                 self._checkpoint()
             self._report(episodes[-1].ret, evaluated)
-            if self.stop() and not self.fired:
+            if stopping and not self.fired:
                 raise StoppedAtCheckpoint(f"stopped after {online.env_steps} env steps; --resume goes on from there")
         return self.curve, self.fired
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
+        with named_in_errors(path), partial.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -29,6 +30,24 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
         sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """That a disk is full or a file too large is said of `path`; the system does not say of which file."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            error.filename = error.filename or str(path)
+        raise
+
+
+def clear_partials(folder: Path) -> None:
+    """Remove what killed writers have left in a folder whose one writer is this process."""
+    for path in folder.glob(".*.partial"):
+        if f".{os.getpid()}." not in path.name:
+            clear_folder(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
@@ -79,7 +98,7 @@ def read_json(path: Path) -> Any:
 def append_line(path: Path, value: Any) -> None:
     """Add one JSON line in a single write; a torn line left by a killed writer is closed first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab+") as file:
+    with named_in_errors(path), path.open("ab+") as file:
         file.seek(0, os.SEEK_END)
         if file.tell():
             file.seek(-1, os.SEEK_END)
@@ -94,7 +113,7 @@ def read_lines(path: Path) -> list[Any]:
     if not path.exists():
         return []
     lines = []
-    for text in path.read_text().splitlines():
+    for text in path.read_text(errors="replace").splitlines():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
@@ -114,9 +133,14 @@ def try_folder(folder: Path) -> None:
 
 
 def clear_folder(folder: Path) -> None:
-    """Remove a folder of the project's own with everything in it; nothing happens where there is none."""
+    """Remove a folder of the project's own with everything in it, so that no half of it is ever found under its name;
+    nothing happens where there is none."""
     if folder.is_dir():
-        shutil.rmtree(folder)
+        rest = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        if rest.is_dir():
+            shutil.rmtree(rest)
+        folder.rename(rest)
+        shutil.rmtree(rest)
 
 
 def canonical(value: Any) -> bytes:

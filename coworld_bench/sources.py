@@ -130,10 +130,11 @@ class Keeper:
 
     def look(self) -> None:
         """Called between episodes. Raises StoppedAtCheckpoint where the work is to stop."""
-        if self.timer.due() or self.stop():
+        stopping = self.stop()
+        if self.timer.due() or stopping:
             state = {"online": self.online.state_dict(), "returns": self.returns, "spent": self.meter.read()}
             self.checkpoints.save(state)
-        if self.stop():
+        if stopping:
             raise StoppedAtCheckpoint(
                 f"stopped after {self.online.env_steps} env steps; the same command goes on from there"
             )

@@ -47,6 +47,12 @@ def stop_on_signals(insisting: bool = True) -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
+def begin(stop: Stop) -> None:
+    """Raises StoppedAtCheckpoint where work is to stop that has not begun."""
+    if stop():
+        raise StoppedAtCheckpoint("stopped before it began; give the same command again")
+
+
 class Timer:
     """True once every so many minutes, counted from when it last was."""
 

@@ -21,7 +21,16 @@ from coworld_bench.domains import PICTURES, Embed, data_pictures, describe, sour
 from coworld_bench.dreamer import AgentSpec, Metrics, read_metrics
 from coworld_bench.errors import DatasetError, UserError
 from coworld_bench.evaluation import Evaluator, Visit, evaluator, mean_return, score
-from coworld_bench.files import append_line, clear_folder, read_json, read_lines, write_json, write_text
+from coworld_bench.files import (
+    append_line,
+    clear_folder,
+    clear_partials,
+    read_json,
+    read_lines,
+    sync,
+    write_json,
+    write_text,
+)
 from coworld_bench.methods import Job, Learner
 from coworld_bench.paths import runs_home
 from coworld_bench.provenance import git_state, machine, packages
@@ -33,7 +42,8 @@ from coworld_bench.tasks import Domain
 from coworld_bench.tracking import Tracker, Tracking, chosen, point, score_values
 
 Observe = Callable[[dict[str, Any]], None]
-OF_DRIVER = "stderr.log", "status.json"  # of a run's files
+LOGS = "eval.jsonl", "metrics.jsonl"
+OF_DRIVER = "stderr.log", "status.json", "stop"  # of a run's files
 TELL_S = 10.0  # between evaluations, how often a run says how far it is
 
 
@@ -67,16 +77,23 @@ def train(
     if force:
         clear_run(folder)
     run = Run(resolved, folder, data, choose_device(device), observe, workers, stop, tracking)
-    with closing(tracking):
-        return run.finish()
+    try:
+        with closing(tracking):
+            return run.finish()
+    except StoppedAtCheckpoint as stopped:
+        if force:
+            raise StoppedAtCheckpoint(f"{stopped} (without --force)") from None
+        raise
 
 
 def clear_run(folder: Path) -> None:
-    """Remove what a run left, but for what its driver reads and writes now."""
-    for path in folder.glob("*"):
+    """Remove what a run left, but for what its driver reads and writes now; the result last: while that is there, all is
+    still to be done again."""
+    paths = [path for path in folder.glob("*") if path.name not in OF_DRIVER]
+    for path in sorted(paths, key=lambda path: (path.name == "result.json", path.name)):
         if path.is_dir():
             clear_folder(path)
-        elif path.name not in OF_DRIVER:
+        else:
             path.unlink(missing_ok=True)
 
 
@@ -120,6 +137,7 @@ class Run:
 
     def finish(self) -> dict[str, Any]:
         """Train to the end, evaluating on the way; writes and returns the result."""
+        clear_partials(self.folder)
         write_json(self.folder / "config.json", self.resolved.config)
         learner = self.make_learner(self.checkpoints.newest())
         self.tracking.start(self.resolved.id, self.resolved.config, self.folder)
@@ -159,11 +177,14 @@ class Run:
             self.means.add(learner.turn())
             if learner.updates > before and self._due(learner):
                 self._evaluate(learner, judge)
-            elif self.timer.due() or self.stop():
-                self._checkpoint(learner)
+                stopping = self.stop()
+            else:
+                stopping = self.stop()
+                if stopping or self.timer.due():
+                    self._checkpoint(learner)
             if self.pace.due():
                 self._tell(learner)
-            if self.stop() and learner.updates < learner.total:
+            if stopping and learner.updates < learner.total:
                 self._tell(learner)
                 raise StoppedAtCheckpoint(f"stopped after {learner.updates} updates; the same command goes on from there")
 
@@ -186,6 +207,8 @@ class Run:
             append_line(self.folder / "eval.jsonl", {"updates": updates, **record})
         metrics = {**self.means.read(), **learner.counts()}
         append_line(self.folder / "metrics.jsonl", {"updates": updates, **metrics})
+        for path in (*(self.folder / name for name in LOGS), self.folder):
+            sync(path)  # before the checkpoint that counts on it
         self.meter.spent["evaluation_s"] += time.perf_counter() - began
         self._checkpoint(learner)
         self.tracking.log(updates, point(metrics, records))
@@ -213,7 +236,7 @@ class Run:
             self.meter.go_on(state["spent"])
             self.means.load_state_dict(state["means"], self.device)
         last = self.evaluations[-1]["updates"] if self.evaluations else -1
-        for name in ("eval.jsonl", "metrics.jsonl"):
+        for name in LOGS:
             keep_lines(self.folder / name, last)
 
     def _result(self, learner: Learner) -> dict[str, Any]:

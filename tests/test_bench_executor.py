@@ -114,6 +114,15 @@ def test_the_error_is_of_this_attempt(tmp_path: Path) -> None:
     assert (tmp_path / "quiet.log").read_text() == "an old fault\n"
 
 
+def test_a_job_whose_log_was_removed_ends_as_it_ends(tmp_path: Path) -> None:
+    remove = f"import os; os.remove({str(tmp_path)!r} + '/' + name)\n"
+    good = make_job(tmp_path, "good", "name = 'good.log'\n" + remove + "open(product, 'w').close()")
+    bad = make_job(tmp_path, "bad", "name = 'bad.log'\n" + remove + "raise SystemExit(1)")
+    outcomes = execute(good, bad)
+    assert (outcomes["good"].state, outcomes["bad"].state) == ("done", "failed")
+    assert outcomes["bad"].note == "ended with code 1 and said nothing"
+
+
 def test_progress_arrives_and_noise_does_not(tmp_path: Path) -> None:
     code = "print('hello'); print('{\"updates\": 3}'); print('[1]'); open(product, 'w').close()"
     watch = Watcher()

@@ -223,16 +223,20 @@ class Meddler:
         self.closed = True
 
 
-def test_a_tracker_of_ones_own_may_meddle_and_changes_nothing(data: Path, plain: dict[str, Any], tmp_path: Path) -> None:
-    mine = Meddler()
-    result = do(data, tmp_path, mine)
+def test_trackers_may_meddle_and_change_nothing(
+    data: Path, plain: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = Meddler(), Meddler()
+    monkeypatch.setattr(tracking, "KNOWN", {"one": lambda: one, "other": lambda: other})
+    monkeypatch.setattr(tracking, "find_spec", lambda name: name)
+    result = do(data, tmp_path, "one,other")
     folder = tmp_path / result["run"]
     assert timeless(result) == timeless(plain)
-    assert [updates for updates, _ in mine.told] == [*EVALUATED, EVALUATED[-1]] and mine.closed
-    assert (mine.runs[0].name, mine.runs[0].folder, mine.runs[0].goes_on) == (result["run"], folder, False)
-    assert sorted((updates, name, value) for updates, values in mine.told for name, value in values.items()) == expected(
-        folder
-    )
+    for mine in (one, other):
+        assert [updates for updates, _ in mine.told] == [*EVALUATED, EVALUATED[-1]] and mine.closed
+        assert (mine.runs[0].name, mine.runs[0].folder, mine.runs[0].goes_on) == (result["run"], folder, False)
+        told = [(updates, name, value) for updates, values in mine.told for name, value in values.items()]
+        assert sorted(told) == expected(folder)
 
 
 class Failing(Meddler):

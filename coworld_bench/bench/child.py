@@ -108,7 +108,8 @@ class Child:
         return Ending(code, self._said(code), time.monotonic() - self.began, self.cause)
 
     def _said(self, code: int) -> str:
-        with self.log.open("rb") as stderr:
+        lines: list[str] = []
+        with suppress(OSError), self.log.open("rb") as stderr:  # its folder may have been removed
             stderr.seek(self.log_start)
             lines = stderr.read().decode(errors="replace").strip().splitlines()[-ERROR_LINES:]
         if self.cause:

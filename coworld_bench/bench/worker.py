@@ -107,7 +107,12 @@ def progress_channel() -> Observe:
     """Take stdout for progress and let everything that is printed go to stderr."""
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    return lambda progress: print(json.dumps(progress), file=channel)
+
+    def observe(progress: dict[str, Any]) -> None:
+        with suppress(BrokenPipeError):  # whoever listened is gone
+            print(json.dumps(progress), file=channel)
+
+    return observe
 
 
 def do_collect(asked: Mapping[str, Any], observe: Observe, stop: Stop) -> int:
@@ -156,8 +161,10 @@ def do_train(asked: Mapping[str, Any], observe: Observe, stop: Stop) -> int:
     place = asked["place"]
     spec = RunSpec(**asked["spec"] | {"sources": tuple(asked["spec"]["sources"])})
     data, runs = Path(place["data"]), Path(place["runs"])
-    with claimed(runs, spec.resolve(data).id) as claim:
-        anew = asked["force"] and attempt() == 1  # a repetition goes on from the checkpoint of the first
+    run = spec.resolve(data).id
+    with claimed(runs, run) as claim:
+        # a repetition goes on from the checkpoint of the first, unless that was killed before it began anew
+        anew = asked["force"] and (attempt() == 1 or (runs / run / "result.json").is_file())
         stop = claim.guarding(stop)
         train(
             spec, data=data, runs=runs, device=place["device"], force=anew, observe=observe, stop=stop,

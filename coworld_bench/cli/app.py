@@ -53,7 +53,7 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "bench": bench.bench,
     "check-method": check.check_method,
 }
-KEPT = "interrupted; what is done is kept, and the same command (`collect` with --resume) goes on from there"
+KEPT = "interrupted; what is done is kept, and the same command (`collect` with --resume, no --force) goes on from there"
 UsageMistake: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for a malformed command line
 
 app = typer.Typer(

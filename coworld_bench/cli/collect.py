@@ -11,7 +11,7 @@ from coworld_bench.cli.common import Data, Device, Force, Json, Options, Preset,
 from coworld_bench.cli.watching import watching
 from coworld_bench.config import parse_options
 from coworld_bench.errors import OK, SOME_FAILED
-from coworld_bench.stopping import stop_on_signals
+from coworld_bench.stopping import begin, stop_on_signals
 
 
 def collect(
@@ -39,9 +39,10 @@ def collect(
     option: Options = None,
 ) -> int:
     """Collect a dataset: an online agent's experience up to a share of the task's reference return."""
-    from coworld_bench.collecting import collect as collect_dataset
-
     with stop_on_signals() as stop, watching(f"collect {task}", quiet=json) as observe:
+        from coworld_bench.collecting import collect as collect_dataset  # takes seconds, in which it may be told to stop
+
+        begin(stop)
         made = collect_dataset(
             task, quality, preset=preset, seed=seed, data=data, out=out, format=format, device=device,
             reference_return=reference_return, options=parse_options(option or []), resume=resume, force=force,

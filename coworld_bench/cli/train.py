@@ -24,7 +24,7 @@ from coworld_bench.cli.common import (
 )
 from coworld_bench.cli.watching import watching
 from coworld_bench.config import parse_options
-from coworld_bench.stopping import stop_on_signals
+from coworld_bench.stopping import begin, stop_on_signals
 
 
 def train(
@@ -48,11 +48,12 @@ def train(
     """Do one run, or go on with it; its source agent is trained first where it is missing.
 
     With -o online.workers=N that acts in N processes together, and is another one for each N above 1."""
-    from coworld_bench.api import train as train_run
-
     options = parse_options(option or []) | of_weights(weights, method)
     of_source = parse_options(source_option or [])
     with stop_on_signals() as stop, watching(f"train {method}", quiet=json) as observe:
+        from coworld_bench.api import train as train_run  # takes seconds, in which it may be told to stop
+
+        begin(stop)
         result = train_run(
             method, target, source, seed=seed, preset=preset, quality=quality, options=options, source_options=of_source,
             data=data, runs=runs, device=device, force=force, workers=workers, observe=observe,
