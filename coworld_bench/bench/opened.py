@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from coworld_bench.bench.claims import claim_name, claimed, freshen
-from coworld_bench.bench.mirror import Mirror, OutOfReach, mirror_at, ours, part_of, plainly, say
+from coworld_bench.bench.mirror import Listing, Mirror, OutOfReach, mirror_at, ours, part_of, plainly, say
 from coworld_bench.data.lock import Busy
+from coworld_bench.data.remote import Absent
 from coworld_bench.errors import NotUsable
 from coworld_bench.paths import MIRROR, runs_home
 from coworld_bench.reporting import report as write_report
@@ -39,6 +40,7 @@ def refresh(home: Path) -> None:
     mirror = mirror_at(home)
     if mirror is None:
         return
+    REFRESHED[home] = time.monotonic()
     try:
         with plainly():
             bring(mirror)
@@ -52,7 +54,6 @@ def keep_fresh(home: Path) -> None:
     """`refresh`, for whoever looks again and again: every FRESH_S at most."""
     if mirror_at(home) is not None and time.monotonic() - REFRESHED.get(home, 0.0) > FRESH_S:
         refresh(home)
-        REFRESHED[home] = time.monotonic()
 
 
 REFRESHED: dict[Path, float] = {}
@@ -64,12 +65,19 @@ def bring(mirror: Mirror) -> None:
         with suppress(Busy), claimed(mirror.home, claim_name(part), mirror.home / part, whole=False):
             pass
     parts: dict[str, dict[str, Any]] = {part: {} for part in mirror.parts()}
-    for name, info in mirror.remote.listing().items():
+    for name, info in everything(mirror).items():
         if ours(name):
             parts.setdefault(part_of(name), {})[name] = info
     with ThreadPoolExecutor(THREADS) as pool:
         for _ in pool.map(lambda part: freshen(mirror, part, parts[part]), parts):
             pass
+
+
+def everything(mirror: Mirror) -> Listing:
+    try:
+        return mirror.remote.listing(there=True)
+    except Absent as error:
+        raise NotUsable(f"there is no bucket for {mirror.remote.url}; make it, or correct its name") from error
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def stop(
 
     store = open_store(runs)
     if names_bucket(runs):
-        typer.echo("in a bucket only what this machine is at hears it; elsewhere give the command there", err=True)
+        typer.echo("in a bucket single runs hear it wherever they are, and drivers on this machine alone", err=True)
     asked = ask_to_stop(store, name, preset, everything)
     left = wait_for(asked, wait, lambda said: typer.echo(said, err=True))
     lines = [f"{'asked to stop' if each in left else 'stopped'}: {each.words} on {each.place}" for each in asked]

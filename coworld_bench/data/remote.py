@@ -82,9 +82,9 @@ class Remote:
             return b""
         return content if len(content) <= end - start else content[start:]
 
-    def listing(self, below: str = "") -> dict[str, Mapping[str, Any]]:
+    def listing(self, below: str = "", there: bool = False) -> dict[str, Mapping[str, Any]]:
         """What the store tells now of every file, by its name below the folder, or below a folder in it; empty where there
-        is no such folder."""
+        is no such folder. Raises Absent with `there` where not even a bucket is."""
         root = f"{self._root}/{below}".rstrip("/")
 
         def ask(attempt: int) -> dict[str, Mapping[str, Any]]:
@@ -96,6 +96,8 @@ class Remote:
         try:
             found = self._patiently(ask)
         except Absent:
+            if there:
+                raise
             return {}
         return {path[len(root) :].lstrip("/"): info for path, info in found.items()}
 
