@@ -70,13 +70,16 @@ def works(data: Path) -> dict[str, tuple[Work, Work, Work]]:
 
 def of_run(home: Path) -> list[Any]:
     (path,) = home.glob("*/result.json")
-    result = {key: value for key, value in read_json(path).items() if key != "time"}
-    return [result, read_lines(path.parent / "eval.jsonl"), read_lines(path.parent / "metrics.jsonl")]
+    return [timeless(path), read_lines(path.parent / "eval.jsonl"), read_lines(path.parent / "metrics.jsonl")]
+
+
+def timeless(path: Path) -> dict[str, Any]:
+    return {key: value for key, value in read_json(path).items() if key not in ("time", "cost")}
 
 
 def of_source(home: Path) -> list[Any]:
     (path,) = home.glob("sources/*/source.json")
-    return [read_json(path), (path.parent / "agent.pt").read_bytes()]
+    return [timeless(path), (path.parent / "agent.pt").read_bytes()]
 
 
 def of_collection(home: Path) -> list[Any]:

@@ -27,6 +27,7 @@ from coworld_bench.bench import worker
 from coworld_bench.checkpoints import Checkpoints
 from coworld_bench.cli import main
 from coworld_bench.collecting import collect
+from coworld_bench.costs import Meter
 from coworld_bench.errors import STOPPED
 from coworld_bench.files import append_line, clear_folder, read_lines, write_json
 from coworld_bench.run_spec import RunSpec
@@ -65,7 +66,7 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
 
 
 def timeless(result: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in result.items() if key != "time"}
+    return {key: value for key, value in result.items() if key not in ("time", "cost")}
 
 
 # Kills
@@ -163,14 +164,23 @@ def file_size_limit(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("size", [300, 1_000_000], ids=["logs", "checkpoints"])
+def test_a_line_that_the_disk_has_no_room_for_is_torn_and_closed_by_the_next(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    append_line(log, {"updates": 1})
+    with file_size_limit(20), pytest.raises(OSError) as full:
+        append_line(log, {"updates": 2})
+    assert (full.value.errno, full.value.filename) == (errno.EFBIG, str(log)) and log.stat().st_size == 20
+    append_line(log, {"updates": 3})
+    assert read_lines(log) == [{"updates": 1}, {"updates": 3}]
+
+
 def test_a_full_disk_is_said_of_a_file_and_the_run_goes_on_when_there_is_room(
-    size: int, data: Path, whole: dict[str, Any], tmp_path: Path
+    data: Path, whole: dict[str, Any], tmp_path: Path
 ) -> None:
     with pytest.raises(StoppedAtCheckpoint):
         train(SPEC, data=data, runs=tmp_path, stop=lambda: True)
     folder = tmp_path / whole["run"]
-    with file_size_limit(size), pytest.raises(OSError) as full:
+    with file_size_limit(1_000_000), pytest.raises(OSError) as full:
         train(SPEC, data=data, runs=tmp_path)
     assert full.value.errno == errno.EFBIG and str(full.value.filename).startswith(str(folder))
     assert timeless(train(SPEC, data=data, runs=tmp_path)) == whole
@@ -237,7 +247,7 @@ def test_a_run_that_says_it_stopped_has_a_checkpoint_of_then(count: int, data: P
 def test_a_source_agent_that_says_it_stopped_has_a_checkpoint_of_then(tmp_path: Path) -> None:
     config = SimpleNamespace(compute=SimpleNamespace(checkpoint_minutes=9))
     online = SimpleNamespace(config=config, env_steps=7, state_dict=lambda: {"env_steps": 7})
-    keeper = Keeper(online, Checkpoints(tmp_path), asked_after(1))
+    keeper = Keeper(online, Checkpoints(tmp_path), Meter("cpu"), asked_after(1))
     keeper.look()
     with pytest.raises(StoppedAtCheckpoint, match="after 7 env steps"):
         keeper.look()
