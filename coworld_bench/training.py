@@ -219,7 +219,7 @@ class Run:
         if self.observe is not None:
             spent = self.meter.read()
             progress = {"updates": learner.updates, "updates_total": learner.total, **news}
-            self.observe(progress | {name: spent[name] for name in ("wall_s", "cpu_s")})
+            self.observe(progress | {name: spent[name] for name in ("wall_s", "cpu_s", "gpu_s")})
         self.pace.reset()
 
     def _checkpoint(self, learner: Learner) -> None:

@@ -8,20 +8,27 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from made_stores import ELSEWHERE, begun, done, failed, running, tell
+from rich.console import Console
 
+from coworld_bench.anchors import anchors_path
 from coworld_bench.bench import following, steering
 from coworld_bench.bench.again import failed_runs, spec_of, summary_of
+from coworld_bench.bench.backends.local import Local
+from coworld_bench.bench.board import PlainBoard
 from coworld_bench.bench.drivers import drivers_at_work, registered
+from coworld_bench.bench.executor import Executor
 from coworld_bench.bench.finding import find_job
-from coworld_bench.bench.jobs import Place
+from coworld_bench.bench.jobs import Place, jobs_of
 from coworld_bench.bench.standing import Reader, Standing
 from coworld_bench.cli import main
 from coworld_bench.collecting import collect
 from coworld_bench.errors import SOME_FAILED, STOPPED, USAGE, UsageError
+from coworld_bench.files import read_json, write_json
 from coworld_bench.run_spec import RunSpec
 from coworld_bench.training import OF_DRIVER, clear_run
 
@@ -108,6 +115,7 @@ def test_a_failed_run_is_done_again_as_it_was_asked_for(
 ) -> None:
     places = ["--runs", str(store), "--data", str(data)]
     words = ["run", written(tmp_path, "short", 4), "--preset", "smoke", "--seeds", "0", "--device", "cpu", *places]
+    write_json(anchors_path("toy/point", "smoke", store), {"task": "toy/point", "preset": "smoke"})  # not of this test
     assert main([*words, "--memory", "50MB", "--retries", "0"]) == SOME_FAILED
     (found,) = [found for found in Reader(store).read() if found.is_run]
     assert found.state == "failed" and "more than --memory" in found.error
@@ -120,7 +128,21 @@ def test_a_failed_run_is_done_again_as_it_was_asked_for(
     assert (now.state, now.name) == ("done", found.name)
     assert main(["retry", "--failed", *places]) == 0 and "nothing failed" in capsys.readouterr().out
     assert main(["retry", found.name, *places]) == USAGE and "is done" in capsys.readouterr().err
-    assert main([*words, "--force"]) == 0  # beside the log that its driver reads
+
+
+def test_a_finished_run_is_done_again_by_force_beside_the_log_that_its_driver_reads(
+    tmp_path: Path, store: Path, data: Path
+) -> None:
+    options = {"budget.updates": "4", "evaluation.every": "100000", "evaluation.early_every": "100000"}
+    spec, place = RunSpec("offline_dv2", "toy/point", preset="smoke", options=options), Place(data, store)
+    (job,) = [job for job in jobs_of(spec, place) if job.kind == "train"]
+    job = replace(job, again=True, argv=(*job.argv[:-1], job.argv[-1].replace('"force": false', '"force": true')))
+    job.log().parent.mkdir()
+    for name in ("result.json", "eval.jsonl", "metrics.jsonl"):
+        (job.log().parent / name).write_text("{}")
+    executor = Executor(Local([{}]), PlainBoard(1, Console(quiet=True)))
+    assert executor.run([job])[job.key].state == "done"
+    assert job.log().is_file() and read_json(job.log().parent / "result.json")["seed"] == 0
 
 
 def test_a_run_done_again_by_force_keeps_what_its_driver_reads(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import socket
 import threading
 import time
 import uuid
@@ -26,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from coworld_bench.bench.grounds import Ground
+from coworld_bench.bench.processes import machine, started
 from coworld_bench.data.lock import Busy
 from coworld_bench.errors import UserError
 from coworld_bench.stopping import Stop, StoppedAtCheckpoint
@@ -63,27 +63,9 @@ class Holder:
         return started(self.pid) == self.started
 
 
-def machine() -> tuple[str, str, str]:
-    """Host name, boot and pid namespace: where a pid means one process."""
-    boot = namespace = ""
-    with suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = os.readlink("/proc/self/ns/pid")
-    return socket.gethostname(), boot, namespace
-
-
 def place_of(folder: Path) -> str:
     found = folder.stat()
     return f"{found.st_dev}:{found.st_ino}"
-
-
-def started(pid: int) -> str:
-    """When a process was started, in ticks since boot; empty where it is no more."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]
 
 
 def myself(folder: Path) -> Holder:

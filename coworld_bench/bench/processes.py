@@ -9,18 +9,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+MACHINE = "host", "boot", "namespace"
+
 
 def whoami() -> dict[str, Any]:
     """This process, as files tell of it: a pid means one process only on one machine, in one boot, in one namespace."""
-    return machine() | {"pid": os.getpid(), "started": started(os.getpid())}
+    return dict(zip(MACHINE, machine(), strict=True)) | {"pid": os.getpid(), "started": started(os.getpid())}
 
 
-def machine() -> dict[str, str]:
+def machine() -> tuple[str, str, str]:
+    """Host name, boot and pid namespace: where a pid means one process."""
     boot = namespace = ""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         namespace = os.readlink("/proc/self/ns/pid")
-    return {"host": socket.gethostname(), "boot": boot, "namespace": namespace}
+    return socket.gethostname(), boot, namespace
 
 
 def started(pid: int) -> str:
@@ -34,7 +37,7 @@ def started(pid: int) -> str:
 
 def is_of_here(told: Mapping[str, Any]) -> bool:
     """Whether a process that a file tells of could be seen from here."""
-    return bool(told.get("started")) and all(told.get(name) == value for name, value in machine().items())
+    return bool(told.get("started")) and tuple(told.get(name) for name in MACHINE) == machine()
 
 
 def is_gone(told: Mapping[str, Any]) -> bool:
