@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,8 @@ from coworld_bench.bench.child import Limits
 from coworld_bench.bench.executor import Executor
 from coworld_bench.bench.job import Job, Outcome
 from coworld_bench.bench.retrying import Retries
-from coworld_bench.bench.status import stop_path
+from coworld_bench.bench.status import keeping_status, stop_path
+from coworld_bench.bench.worker import listening_to
 from coworld_bench.errors import INTERRUPTED, LOCKED, OUT_OF_MEMORY, STOPPED, USAGE, UsageError
 
 NO_SITE = (sys.executable, "-I", "-S", "-c")
@@ -348,3 +350,23 @@ def test_jobs_begin_in_their_order_as_soon_as_their_needs_are_there(tmp_path: Pa
     watch = Watcher()
     execute(*jobs, slots=1, watch=watch)
     assert [key for event, key in watch.events if event == "started"] == ["data1", "run1", "data2"]
+
+
+def test_progress_that_nobody_hears_any_more_ends_no_process() -> None:
+    code = "progress_channel as c; import sys; tell = c(); sys.stdin.read(); tell({}); tell({}); print('goes on')"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"from coworld_bench.bench.worker import {code}"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin and process.stdout and process.stderr
+    process.stdout.close()
+    process.stdin.close()
+    assert (process.stderr.read(), process.wait()) == (b"goes on\n", 0)
+
+
+def test_a_process_may_be_told_more_than_once_to_stop(tmp_path: Path) -> None:
+    with keeping_status(tmp_path / "status.json", {}) as status, listening_to(status) as stop:
+        assert not stop()
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop()

@@ -163,7 +163,7 @@ def test_jobs_end_as_they_would_without_ray(cluster: Any, tmp_path: Path) -> Non
         seen.append((watch.progress, sorted(watch.events)))
     assert ended[0] == ended[1]
     assert seen[0] == seen[1]
-    assert [one[0] for one in ended[1].values()] == ["done", *["failed"] * 5]
+    assert [ended[1][key][0] for key in codes] == ["done", *["failed"] * 5]
     assert ended[1]["greedy"][3] == 3, "out of memory is tried again"
     assert not list(tmp_path.glob("**/*.beacon"))
 

@@ -207,6 +207,13 @@ def test_the_first_signal_asks_and_the_second_interrupts(number: signal.Signals)
     assert signal.getsignal(number) == before
 
 
+def test_who_is_not_to_be_interrupted_may_be_asked_again() -> None:
+    with stop_on_signals(insisting=False) as stop:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+        assert stop()
+
+
 def command(data: Path, runs: Path) -> list[str]:
     options = [word for key, value in RUN.items() for word in ("-o", f"{key}={value}")]
     long = ["-o", "budget.updates=16", "-o", "evaluation.early_every=4"]

@@ -63,8 +63,8 @@ def both(one: Observe, other: Observe) -> Observe:
 
 @contextmanager
 def listening_to(status: Status) -> Iterator[Stop]:
-    """Hears signals, and what is asked by file."""
-    with stop_on_signals() as signalled:
+    """Hears signals, and what is asked by file. A parent that ends may say so once for each of its threads."""
+    with stop_on_signals(insisting=False) as signalled:
         yield lambda: signalled() or status.asked_to_stop
 
 
@@ -104,15 +104,15 @@ def is_out_of_gpu_memory(error: Exception) -> bool:
 
 
 def progress_channel() -> Observe:
-    """Take stdout for progress and let everything that is printed go to stderr."""
-    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    """Take stdout for progress and let everything that is printed go to stderr. Who listens may be gone."""
+    channel = os.dup(1)
     os.dup2(2, 1)
 
-    def observe(progress: dict[str, Any]) -> None:
-        with suppress(BrokenPipeError):  # whoever listened is gone
-            print(json.dumps(progress), file=channel)
+    def tell(progress: dict[str, Any]) -> None:
+        with suppress(BrokenPipeError):
+            os.write(channel, f"{json.dumps(progress)}\n".encode())
 
-    return observe
+    return tell
 
 
 def do_collect(asked: Mapping[str, Any], observe: Observe, stop: Stop) -> int:

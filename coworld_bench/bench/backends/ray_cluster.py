@@ -32,6 +32,8 @@ SETTINGS, SETTINGS_TYPE = 4, 3  # RFC 9113: the type of the frame that comes fir
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, SETTINGS, 0, 0, 0, 0, 0])
 OBJECTS = 100 << 20  # bytes for objects of a Ray of our own: endings of attempts are small
 LOCAL = "local"
+# A worker of Ray's that ends kills what it started; ours hear of its end themselves, and stop at a checkpoint.
+WORKERS = {"env_vars": {"RAY_kill_child_processes_on_worker_exit": "false"}}
 
 
 def import_ray() -> ModuleType:
@@ -58,7 +60,9 @@ def connect(address: str | None, jobs: int | None) -> None:
         check_reachable(address)
     try:
         with sigterm_kept(), unheard_stderr():
-            ray.init(address, log_to_driver=False, logging_level="ERROR", configure_logging=False, **own)
+            ray.init(
+                address, log_to_driver=False, logging_level="ERROR", configure_logging=False, runtime_env=WORKERS, **own
+            )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise NotUsable(why_not(address, " ".join(str(error).split()))) from error
 
