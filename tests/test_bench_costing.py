@@ -233,7 +233,7 @@ def test_a_command_is_timed_in_a_process_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_store_that_grows(tmp_path: Path) -> None:
     rows = scaling.measure(["4"])["rows"]
-    assert [row.get("code", 0) for row in rows] == [0, 0, 0, 0, 0, 3, 0, 0]  # made-up results do not verify
+    assert [row.get("code", 0) for row in rows] == [0, 0, 0, 0, 0, 0, 3, 0, 0]  # made-up results do not verify
 
 
 def test_a_machine_is_chosen_by_its_name() -> None:

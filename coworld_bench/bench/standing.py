@@ -31,6 +31,7 @@ State = Literal["done", "running", "lost", "failed", "stopped", "interrupted"]
 STATES: tuple[State, ...] = ("done", "running", "lost", "failed", "stopped", "interrupted")
 IDENTITY = ("method", "target", "seed", "preset")
 RESULT, FAILED_FILE, CONFIG, STATUS = "result.json", "failed.json", "config.json", "status.json"
+LONG = ("evaluations", "diagnostics", "domains", "method_report")  # of a result, and of no use here
 TAIL = 4096  # bytes at the end of a result that hold what it took: its keys are sorted
 TIME = re.compile(r'"time": (\{[^{}]*\})')
 
@@ -152,6 +153,7 @@ def finished(folder: Path, files: Mapping[str, int]) -> Standing:
     changed = files[RESULT] / 1e9
     try:
         content = read_checked(folder / (CONFIG if CONFIG in files else RESULT), *IDENTITY)
+        content = {key: value for key, value in content.items() if key not in LONG}
         spent = time_in(folder / RESULT)
     except (UsageError, OSError) as error:
         return Standing("failed", log, {}, told, changed, error=str(error))

@@ -58,6 +58,7 @@ def commands(home: Path, results: int) -> dict[str, list[str]]:
     return {
         "plan": [*plan, "--runs", store],
         "plan of as many runs": [*plan, *many, "--runs", str(home / "nothing")],
+        "status": ["status", "table2", "--runs", store],
         "report of one plan": ["report", "table2", "--preset", "quick", "--runs", store, "--out", str(home / "one")],
         "report of everything": ["report", "--all", "--runs", store, "--out", str(home / "all")],
         "store verify": ["store", "verify", store],
