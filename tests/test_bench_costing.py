@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from report_samples import put, result
 
 from coworld_bench.bench import jobs as bench_jobs
 from coworld_bench.bench.costing import EACH, cost_lines, costs, listing
@@ -25,6 +26,7 @@ from coworld_bench.bench.predictions import (
     work_at_source,
     work_of_run,
 )
+from coworld_bench.bench.standing import Reader
 from coworld_bench.benchmarks import plans as bench_plans
 from coworld_bench.benchmarks import scaling
 from coworld_bench.benchmarks import sizes as bench_sizes
@@ -34,6 +36,7 @@ from coworld_bench.errors import USAGE, UsageError
 from coworld_bench.files import read_json
 from coworld_bench.methods import method_names
 from coworld_bench.plans import load_plan
+from coworld_bench.reporting.stores.verifying import check_run
 from coworld_bench.run_spec import PlannedRun, RunSpec
 from coworld_bench.tasks import EnvSpec
 
@@ -249,3 +252,12 @@ def test_the_page_shows_the_committed_tables(table: str) -> None:
     shown = page.split(f"<!-- {table}:begin -->\n")[1].split(f"<!-- {table}:end -->")[0]
     lines = (MEASURED / "bench" / f"{table}.md").read_text().splitlines()
     assert shown.splitlines() == [line for line in lines if line.startswith("|")]
+
+
+def test_of_each_result_only_what_is_compared_stays_in_memory(tmp_path: Path) -> None:
+    """In `store verify` and, where no configuration lies beside it, in `status`: most of a result are its checkpoints."""
+    folder = put(tmp_path, result("coworld", "metaworld/door_close", 100.0)).parent
+    run, _ = check_run(tmp_path, folder)
+    (standing,) = Reader(tmp_path).read()
+    assert run is not None and run.content["dataset"]["rows"] == 1004 and standing.content["seed"] == 0
+    assert standing.state == "done" and not {"evaluations"} & {*run.content, *standing.content}
