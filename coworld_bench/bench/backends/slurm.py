@@ -4,6 +4,7 @@ takes those that still wait or work as its own."""
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import signal
 import socket
@@ -39,8 +40,6 @@ class Submitting(Protocol):
 
     def submit(self, tasks: Sequence[Task]) -> list[str]: ...
 
-    def open(self, task: str, folder: Path) -> Any: ...
-
     def states(self) -> dict[str, str] | None: ...
 
     def stop(self, tasks: Sequence[str]) -> None: ...
@@ -65,7 +64,6 @@ class Slurm:
         self.grace_s = limits.grace_s + 3 * LOOK_S + ASK_SOON_S
         self.open: dict[str, Submitted] = {}  # by their ids in the queue
         self.left: dict[str, tuple[str, Path]] = {}  # by their tickets: what earlier commands have in the queue, and where
-        self.states: dict[str, str] = {}
         self.busy_until: dict[str, float] = {}
         self.to_stop: list[str] = []
         self.taken_any = self.stopping = False
@@ -80,6 +78,7 @@ class Slurm:
 
     def start(self, jobs: Sequence[Job], numbers: Sequence[int]) -> list[Attempt]:
         now = time.monotonic()
+        self._forget_ended(jobs)
         attempts: dict[str, Attempt] = {}
         fresh: list[tuple[Job, Task]] = []
         for job, number in zip(jobs, numbers, strict=True):
@@ -92,6 +91,13 @@ class Slurm:
         if fresh:
             attempts |= self._submit(fresh)
         return [attempts[job.key] for job in jobs]
+
+    def _forget_ended(self, jobs: Sequence[Job]) -> None:
+        """Of what earlier commands had in the queue for these jobs, what is no longer there."""
+        tickets = {ticket_of(job) for job in jobs} & set(self.left)
+        states = self.queue.states() if tickets else {}
+        if states is not None:
+            self.left = {key: left for key, left in self.left.items() if key not in tickets or is_there(left[0], states)}
 
     def _submit(self, fresh: Sequence[tuple[Job, Task]]) -> dict[str, Attempt]:
         """Put tasks into the queue. Raises UsageError where Slurm takes none from the first."""
@@ -122,15 +128,14 @@ class Slurm:
 
     def _look(self) -> None:
         """At what the tasks wrote; now and then also at what Slurm says of those that wrote no end."""
-        written = {name for folder in {attempt.folder for attempt in self.open.values()} for name in names_in(folder)}
+        written = {folder: names_in(folder) for folder in {attempt.folder for attempt in self.open.values()}}
         for attempt in self.open.values():
-            attempt.look(written)
+            attempt.look(written[attempt.folder])
         if time.monotonic() < self._ask_at or all(attempt.ending() for attempt in self.open.values()):
             return
         states = self.queue.states()
         gone = 0
         if states is not None:
-            self.states = states
             gone = sum(attempt.judge(states.get(attempt.task, "")) for attempt in self.open.values())
         self._ask_at = time.monotonic() + (ASK_SOON_S if gone or self.stopping else ASK_S)
 
@@ -142,6 +147,8 @@ class Slurm:
             attempt.close()
         shutil.rmtree(self.queue.folder, ignore_errors=True)
         self._remove_abandoned()
+        with suppress(OSError):
+            self.queue.folder.parent.rmdir()
 
     def _find_left(self) -> None:
         """What earlier commands have in the queue. Raises NotUsable where Slurm does not say."""
@@ -151,19 +158,18 @@ class Slurm:
             raise NotUsable(
                 "Slurm does not answer: squeue fails; an earlier command has jobs there that are to be found first"
             )
-        self.left = {
-            path.stem: (task, path.parent) for path, task in tickets.items() if states.get(task, "COMPLETED") not in OVER
-        }
+        for path, task in tickets.items():
+            if is_there(task, states):
+                self.left[path.stem] = task, path.parent
+            elif is_abandoned(path.parent):
+                path.unlink(missing_ok=True)
         self._remove_abandoned()
 
     def _remove_abandoned(self) -> None:
         """What commands left behind that are gone, as are their tasks."""
-        home, kept = self.queue.folder.parent, {folder for _, folder in self.left.values()}
-        for folder in home.glob("*"):
-            if folder not in kept and is_abandoned(folder):
+        for folder in self.queue.folder.parent.glob("*"):
+            if is_abandoned(folder) and not any(folder.glob("*.ticket")):
                 shutil.rmtree(folder, ignore_errors=True)
-        with suppress(OSError):
-            home.rmdir()
 
 
 class Submitted:
@@ -171,7 +177,7 @@ class Submitted:
 
     def __init__(self, job: Job, task: str, folder: Path, owner: Slurm) -> None:
         self.job, self.task, self.folder, self.owner = job, task, folder, owner
-        self.handle = owner.queue.open(task, folder)
+        self.paths = paths_of(task, folder)
         self.status = status_path(job.log())
         self.written_ns = self._written()
         self.began: float | None = None
@@ -192,9 +198,9 @@ class Submitted:
 
     def look(self, written: set[str]) -> None:
         """Read what it wrote since the last look."""
-        if self._ending is None and self.handle.paths.result_pickle.name in written:
+        if self._ending is None and self.paths.result_pickle.name in written:
             self._ending = self._result()
-            if self._ending.code == LOCKED:
+            if self._ending is not None and self._ending.code == LOCKED:
                 self.owner.busy_until[self.job.key] = time.monotonic() + BUSY_S
         if self._written() != self.written_ns:
             self.written_ns, self.unread = self._written(), progress_in(self.status)
@@ -205,15 +211,16 @@ class Submitted:
             return self.status.stat().st_mtime_ns
         return 0
 
-    def _result(self) -> Ending:
+    def _result(self) -> Ending | None:
+        """What the task returned, or what was raised there; None where another command took that away."""
         try:
-            ending: Ending = self.handle.result()
-        except Exception as error:  # whatever was raised there, in submitit's words
-            last = [
-                line for line in str(error).splitlines() if line.strip() and not line.startswith(("---", "You can", "  - "))
-            ]
-            return Ending(SOME_FAILED, f"error: its Slurm job {self.task} failed: {last[-1] if last else error}", 0.0)
-        return ending
+            how, value = pickle.loads(self.paths.result_pickle.read_bytes())
+        except OSError:
+            return None
+        if how == "success":
+            assert isinstance(value, Ending), value
+            return value
+        return Ending(SOME_FAILED, f"error: its Slurm job {self.task} failed: {value.strip().splitlines()[-1]}", 0.0)
 
     def judge(self, state: str) -> bool:
         """Whether Slurm says that it ended although it told no end; one that has been told so twice, has."""
@@ -241,16 +248,23 @@ class Submitted:
 
     def _log_lines(self) -> list[str]:
         with suppress(OSError):
-            return self.handle.paths.stderr.read_text(errors="replace").strip().splitlines()[-LOG_LINES:]
+            return self.paths.stderr.read_text(errors="replace").strip().splitlines()[-LOG_LINES:]
         return []
 
     def close(self) -> None:
         """Nothing of it is left in the store; what has not ended is cancelled with all others."""
         del self.owner.open[self.task]
-        paths = self.handle.paths
+        paths = self.paths
         mine = (paths.submitted_pickle, paths.result_pickle, paths.stdout, paths.stderr)
         for path in (*mine, self.folder / f"{ticket_of(self.job)}.ticket"):
             path.unlink(missing_ok=True)
+
+
+def paths_of(task: str, folder: Path) -> Any:
+    """Where submitit keeps the files of a task."""
+    from submitit.core.utils import JobPaths
+
+    return JobPaths(folder, task, 0)
 
 
 def ticket_of(job: Job) -> str:
@@ -267,16 +281,23 @@ def tickets_in(home: Path) -> dict[Path, str]:
     return found
 
 
+def is_there(task: str, states: Mapping[str, str]) -> bool:
+    """Whether a task waits or works, by what Slurm says of all."""
+    return states.get(task, "COMPLETED") not in OVER
+
+
 def is_abandoned(folder: Path) -> bool:
     """Whether the command that a folder is named by is gone; of another machine's, whether it is long ago."""
-    host, pid, _ = folder.name.rsplit("-", 2)
+    host, _, pid = folder.name.rpartition("-")[0].rpartition("-")
     if host == socket.gethostname():
         return not Path(f"/proc/{pid}").exists()
-    return time.time() - folder.stat().st_mtime > OLD_S
+    with suppress(OSError):
+        return time.time() - folder.stat().st_mtime > OLD_S
+    return False
 
 
-def names_in(folder: Path) -> list[str]:
+def names_in(folder: Path) -> set[str]:
     with suppress(OSError):
         folder.chmod(folder.stat().st_mode)  # a network folder then tells of what other machines wrote just now
-        return os.listdir(folder)
-    return []
+        return set(os.listdir(folder))
+    return set()

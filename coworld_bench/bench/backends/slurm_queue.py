@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr, suppress
+from io import StringIO
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -49,19 +50,13 @@ class Queue:
 
     def submit(self, tasks: Sequence[Task]) -> list[str]:
         """Their ids in the queue; several are one array. Raises UsageError where Slurm does not take them."""
-        with outside_of_jobs():
+        with outside_of_jobs(), redirect_stderr(StringIO()):  # submitit prints what it raises
             try:
                 return [str(job.job_id) for job in self.sbatch.submit_array(tasks)]
             except (RuntimeError, OSError) as error:
                 raise UsageError(
                     f"Slurm did not take the jobs: {reason(error)} (--slurm KEY=VALUE sets sbatch's options)"
                 ) from error
-
-    def open(self, task: str, folder: Path) -> Any:
-        """A task of the queue as submitit's job; its files lie in `folder`."""
-        import submitit
-
-        return submitit.SlurmJob(folder, task)
 
     def states(self) -> dict[str, str] | None:
         """The state of each of this user's tasks that Slurm still remembers; None where it does not answer."""
@@ -83,8 +78,9 @@ class Queue:
 
 
 def scancel(*words: str) -> None:
-    """What Slurm cannot do now, it says; nothing else comes of it."""
-    subprocess.run(["scancel", "--quiet", *words], check=False, capture_output=True, timeout=60)
+    """Where Slurm does not answer, nothing comes of it: what was to end goes on, or ends by itself."""
+    with suppress(subprocess.SubprocessError, OSError):
+        subprocess.run(["scancel", "--quiet", *words], check=False, capture_output=True, timeout=60)
 
 
 def outside_of_jobs() -> AbstractContextManager[None]:

@@ -6,7 +6,6 @@ asks. USR1 comes from the driver, which wants the attempt to stop, and to hear h
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -20,9 +19,9 @@ from typing import Any
 from coworld_bench.bench.backends.supervising import supervise
 from coworld_bench.bench.board import fraction
 from coworld_bench.bench.child import Ending, Limits, Order
-from coworld_bench.bench.execution import THREADS
-from coworld_bench.bench.status import ATTEMPT, status_path
+from coworld_bench.bench.status import ATTEMPT, read_status, status_path
 from coworld_bench.data.budget import LIMIT, PROCESSES, SHARE
+from coworld_bench.devices import THREADS
 from coworld_bench.errors import INTERRUPTED, STOPPED
 
 WARNED, ENDED, ASKED = signal.SIGUSR2, signal.SIGTERM, signal.SIGUSR1
@@ -68,9 +67,7 @@ def furthest(log: Path) -> float:
 
 def progress_in(status: Path) -> dict[str, Any]:
     """The last progress that a status file tells; empty where there is none."""
-    with suppress(OSError, ValueError, LookupError):
-        return dict(json.loads(status.read_bytes())["progress"])
-    return {}
+    return read_status(status).get("progress") or {}
 
 
 def numbered(order: Order) -> Order:
