@@ -22,7 +22,7 @@ from coworld_bench.envs import check_task, domain_of, gl_info
 from coworld_bench.envs.pool import env_pool
 from coworld_bench.errors import UsageError, unknown
 from coworld_bench.evaluation import Evaluator
-from coworld_bench.files import clear_folder, digest_of, try_folder
+from coworld_bench.files import clear_folder, digest_of, try_folder, write_json
 from coworld_bench.online import OnlineAgent
 from coworld_bench.paths import data_home
 from coworld_bench.provenance import git_state, machine, packages
@@ -30,6 +30,8 @@ from coworld_bench.recipes import Reference, need_reference, recipe
 from coworld_bench.seeding import check_seed
 from coworld_bench.stopping import Stop, StoppedAtCheckpoint, Timer, never
 from coworld_bench.tasks import EnvSpec
+
+COSTS = "costs"  # in a data home: what its datasets took
 
 Observe = Callable[[dict[str, Any]], None]
 QUALITIES = {"medium-replay": 1 / 3, "medium-expert": 1.0}  # the share of the reference return that stops collection
@@ -173,9 +175,15 @@ def _collect(
         raise UsageError(f"an unfinished collection lies in {work}; --resume goes on with it, --force begins again")
     with at_work(spec, work, device, observe, stop) as collection:
         curve, fired = collection.finish()
-        card = make_card(spec, collection.online, curve, fired, collection.meter)
+        card = make_card(spec, collection.online, curve, fired)
         build(collection.online.staging, folder, card, force=force)
+        write_json(costs_path(home, spec.id), collection.costs())
     clear_folder(work)
+
+
+def costs_path(home: Path, dataset: str) -> Path:
+    """What collecting a dataset took: beside the datasets, since it differs each time, and a dataset's bytes do not."""
+    return home / COSTS / f"{dataset.replace('/', '-')}.json"
 
 
 class Collection:
@@ -232,6 +240,11 @@ class Collection:
         self.curve.append(point | {"mean": sum(returns) / len(returns)})
         self.meter.spent["evaluation_s"] += time.perf_counter() - began
 
+    def costs(self) -> dict[str, Any]:
+        self.meter.read()
+        made = {"dataset_id": self.spec.id, "preset": self.spec.preset, "env_steps": self.online.env_steps}
+        return made | {"time": self.meter.times(), "cost": self.meter.cost(self.online.updates)}
+
     def _checkpoint(self) -> None:
         spent = self.meter.read()
         self.checkpoints.save({"online": self.online.state_dict(), "curve": self.curve, "spent": spent})
@@ -276,15 +289,11 @@ def at_work(
         yield Collection(spec, work, online, judge, observe, stop)
 
 
-def make_card(
-    spec: CollectSpec, online: OnlineAgent, curve: list[dict[str, Any]], fired: bool, meter: Meter
-) -> dict[str, Any]:
+def make_card(spec: CollectSpec, online: OnlineAgent, curve: list[dict[str, Any]], fired: bool) -> dict[str, Any]:
     """Who the dataset is: what was asked, the evidence for its quality, and what made it."""
     share = "a third of" if spec.quality == "medium-replay" else "all of"
     workers = spec.config.online.workers
-    meter.read()
     made_by = {"packages": packages(), "git": git_state(), "gl": gl_info(), "machine": machine()}
-    made_by |= {"time": meter.times(), "cost": meter.cost(online.updates)}
     return {
         "dataset_id": spec.id,
         "task": spec.task,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coworld_bench.bench.predictions import disk_of_run
-from coworld_bench.collecting import collect
+from coworld_bench.collecting import collect, costs_path
 from coworld_bench.costs import PEAKS, Meter, peak_memory
 from coworld_bench.data.dataset import open_dataset
 from coworld_bench.files import read_json
@@ -99,7 +99,7 @@ def test_runs_source_agents_and_datasets_tell_what_they_cost(tmp_path: Path, mon
     reference = Reference(value=30.0, how="made up for tests")
     monkeypatch.setattr("coworld_bench.collecting.need_reference", lambda task, preset: reference)
     collect("toy/point", preset="smoke", data=tmp_path)
-    made = open_dataset("toy/point/medium-replay-smoke", tmp_path).card["provenance"]
+    made = read_json(costs_path(tmp_path, "toy/point/medium-replay-smoke-v0"))
     assert made["time"]["wall_s"] >= made["time"]["evaluation_s"] and made["cost"]["peak_memory_bytes"] > 50 * MB
     spec = RunSpec("coworld", "toy/point", ("toy/point_mirrored",), preset="smoke")
     (source,) = spec.plan().source_specs()

@@ -20,7 +20,7 @@ from typing import Any
 from coworld_bench.bench import predictions
 from coworld_bench.bench.job import Forecast, Job
 from coworld_bench.bench.predictions import Machine, Work, this_machine
-from coworld_bench.collecting import CollectSpec
+from coworld_bench.collecting import COSTS, CollectSpec
 from coworld_bench.config import resolve
 from coworld_bench.costs import PEAKS
 from coworld_bench.files import read_json
@@ -148,12 +148,10 @@ class Estimates:
         return measured(sorted((self.data / "sources").glob(f"*-{preset}-*/source.json")), tells, HERE)
 
     def of_datasets(self, preset: str) -> Measured | None:
-        def tells(manifest: dict[str, Any]) -> float | None:
-            card = manifest["card"]
-            made = card["provenance"] | {"preset": card["preset"]}
-            return float(made["time"]["wall_s"]) / card["rows"] if self.counts(made, preset) else None
+        def tells(made: dict[str, Any]) -> float | None:
+            return float(made["time"]["wall_s"]) / made["env_steps"] if self.counts(made, preset) else None
 
-        return measured(sorted(self.data.glob("*/*/*/manifest.json")), tells, HERE)
+        return measured(sorted((self.data / COSTS).glob("*.json")), tells, HERE)
 
     def counts(self, made: dict[str, Any], preset: str) -> bool:
         """Whether an agent was made under the preset, on such a device as here."""
