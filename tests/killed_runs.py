@@ -74,7 +74,7 @@ def of_run(home: Path) -> list[Any]:
 
 
 def timeless(path: Path) -> dict[str, Any]:
-    return {key: value for key, value in read_json(path).items() if key not in ("time", "cost")}
+    return {key: value for key, value in read_json(path).items() if key not in ("time", "cost", "commit")}
 
 
 def of_source(home: Path) -> list[Any]:
