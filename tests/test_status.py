@@ -70,8 +70,9 @@ def test_each_run_is_at_what_its_files_say(store: Path) -> None:
     begun(store, seed=7)
     tell(begun(store, seed=8), "ended", code=2, error="error: no such thing")
     tell(begun(store, seed=9), "ended", code=LOCKED)  # of a process that found another at work
+    tell(failed(store, seed=10), **ELSEWHERE)  # begun again
     told = ["done", "running", "lost", "lost", "failed", "stopped", "interrupted", "interrupted", "failed", "interrupted"]
-    assert states(store) == {f"offline_dv2--s{seed}": state for seed, state in enumerate(told)}
+    assert states(store) == {f"offline_dv2--s{seed}": state for seed, state in enumerate([*told, "running"])}
     errors = {found.name: found.error for found in Reader(store).read() if found.error}
     assert errors == {"offline_dv2--s4": "Traceback\nValueError: bees", "offline_dv2--s8": "error: no such thing"}
 
@@ -255,6 +256,7 @@ def test_a_driver_tells_its_counts_and_hears_that_it_is_to_stop(
     store: Path, plan: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("coworld_bench.bench.drivers.LISTEN_S", 0.01)
+    monkeypatch.setattr("coworld_bench.bench.drivers.BEAT_S", 1e9)
     with registered(store, driver(plan)) as mine:
         mine.counts = lambda: {"total": 3, "done": 1}
         while drivers_at_work(store)[0].jobs != {"total": 3, "done": 1}:

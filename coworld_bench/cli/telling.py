@@ -133,10 +133,10 @@ def hours_text(jobs: Iterable[Standing]) -> str:
 
 
 def hours(jobs: Iterable[Standing]) -> dict[str, float]:
-    """Hours of wall time, processors and GPUs; a job that tells none of its processor counts as one for as long."""
+    """Hours of wall time, processors and GPUs, as far as jobs have told of them."""
     each = [found.spent for found in jobs]
     wall = sum(spent.get("wall_s", 0.0) for spent in each)
-    cpu = sum(spent.get("cpu_s", spent.get("wall_s", 0.0)) for spent in each)
+    cpu = sum(spent.get("cpu_s", 0.0) for spent in each)
     gpu = sum(spent.get("gpu_s", 0.0) for spent in each)
     return {"wall_h": round(wall / 3600, 4), "cpu_h": round(cpu / 3600, 4), "gpu_h": round(gpu / 3600, 4)}
 
