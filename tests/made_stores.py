@@ -57,8 +57,8 @@ def tell(folder: Path, state: str = "running", name: str = "status.json", age_s:
 
 def running(store: Path, method: str = "offline_dv2", seed: int = 0, share: float = 0.0, wall_s: float = 0.0) -> Path:
     folder = begun(store, method, seed)
-    progress = {"updates": 100 * share, "updates_total": 100, "wall_s": wall_s, "cpu_s": wall_s, "evaluation": 7.0} if share else {}
-    tell(folder, progress=progress, **ELSEWHERE)
+    progress = {"updates": 100 * share, "updates_total": 100, "wall_s": wall_s, "cpu_s": wall_s, "evaluation": 7.0}
+    tell(folder, progress=progress if share else {}, **ELSEWHERE)
     return folder
 
 
