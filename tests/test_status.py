@@ -224,6 +224,18 @@ def test_how_long_the_rest_takes(store: Path, plan: str) -> None:
     assert found.left_s() is None  # nobody thought of how long the one takes that told nothing yet
 
 
+def test_nobody_at_work_means_no_end_in_sight_and_failed_runs_are_nothing_left(store: Path, plan: str) -> None:
+    for seed in range(3):
+        done(store, seed=seed)
+        failed(store, "coworld", seed)
+    told = take(Reader(store), [plan])
+    assert told.plans[0].left_s() is None and told.is_over
+    with registered(store, driver(plan)):
+        assert not take(Reader(store), [plan]).is_over  # it may do the failed ones again
+    (store / "coworld--s0" / "failed.json").unlink()
+    assert not take(Reader(store), [plan]).is_over and take(Reader(store), [plan]).plans[0].left_s() is None
+
+
 def test_the_rest_takes_as_long_as_its_longest_run(store: Path, plan: str) -> None:
     done(store, seed=1, wall_s=500.0)
     with registered(store, driver(plan, methods=["offline_dv2"], seeds=[0], width=8, usual_s={"offline_dv2": 60.0})):

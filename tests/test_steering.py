@@ -163,6 +163,9 @@ def test_what_cannot_be_done_again_is_said(store: Path, capsys: pytest.CaptureFi
     assert main(["retry", "--failed", "--runs", str(store)]) == SOME_FAILED
     said = capsys.readouterr()
     assert "left out: offline_dv2--s0" in said.err and "done" not in said.out
+    done(store, seed=1)
+    with pytest.raises(UsageError, match="offline_dv2--s1 did not fail but is done"):
+        failed_runs(store, ["offline_dv2--s1"], False)
     with pytest.raises(UsageError, match="give runs, or --failed"):
         failed_runs(store, ["offline_dv2--s0"], True)
 
@@ -266,6 +269,8 @@ def test_logs_tell_how_a_run_stands(store: Path, capsys: pytest.CaptureFixture[s
     (folder / "stderr.log").write_text("one\ntwo\nthree\n")
     (folder / "metrics.jsonl").write_text('{"updates": 40, "model/kl": 9}\n{"updates": 50, "model/kl": 1.25}\n{"upd')
     (folder / "eval.jsonl").write_text("".join(f'{{"updates": 50, "return": {value}}}\n' for value in (1, 2)))
+    with (folder / "eval.jsonl").open("a") as file:
+        file.write('{"updates": 60, "return": 100}\n')  # of an evaluation whose metrics are still to be written
     assert main(["logs", "offline", "-n", "2", "--runs", str(store)]) == 0
     told = capsys.readouterr().out
     assert "running at 50% on far, attempt 1" in told and "two\nthree" in told and "one" not in told
@@ -274,6 +279,9 @@ def test_logs_tell_how_a_run_stands(store: Path, capsys: pytest.CaptureFixture[s
     found = json.loads(capsys.readouterr().out)
     assert found["metrics"] == {"updates": 50, "model/kl": 1.25, "evaluation": 1.5}
     assert (found["state"], found["lines"]) == ("running", ["one", "two", "three"])
+    failed(store, "coworld", 0)
+    assert main(["logs", "coworld", "--runs", str(store)]) == 0
+    assert "failed at 0%\n\nTraceback\nValueError: bees\n\n" in capsys.readouterr().out
 
 
 def test_following_tells_what_comes_until_the_end(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
