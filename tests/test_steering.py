@@ -203,6 +203,14 @@ def test_a_driver_is_asked_by_its_plan_and_preset(store: Path) -> None:
         assert [each.words for each in steering.ask_to_stop(store, None, None, True)] == ["mine (preset smoke)"]
 
 
+def test_a_driver_is_asked_by_its_file_as_it_was_given(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(store.parent)
+    with registered(store, {"plan": str(store.parent / "mine.toml"), "preset": "smoke"}):
+        assert [each.words for each in steering.ask_to_stop(store, "./mine.toml")] == ["mine (preset smoke)"]
+        with pytest.raises(UsageError, match=r"nobody is at work on plan other/mine\.toml"):
+            steering.ask_to_stop(store, "other/mine.toml")
+
+
 def test_only_what_runs_can_be_stopped(store: Path) -> None:
     done(store, seed=0)
     tell(store / "logs", name="anchors-a.status.json", kind="anchors", job="anchors a", **ELSEWHERE)

@@ -222,7 +222,8 @@ def announcement(summary: RunSummary, width: int | None) -> list[str]:
     """How much there is to do and how long it takes, in words."""
     made = [count(summary.jobs, kind, *nouns) for kind, nouns in NOUNS.items()]
     made = [text for text in made if text]
-    first = f"{summary.plan} (preset {summary.preset}): {summary.runs} runs, {summary.before} finished already"
+    runs = "1 run" if summary.runs == 1 else f"{summary.runs} runs"
+    first = f"{summary.plan} (preset {summary.preset}): {runs}, {summary.before} finished already"
     if not summary.jobs:
         return [f"{first}; nothing to do"]
     also = f"; also to make: {', '.join(made)}" if made else ""

@@ -38,7 +38,8 @@ def ask_to_stop(store: Path, name: str | None, preset: str | None = None, everyt
         if not everything:
             raise UsageError(f"give a plan or a run, or --all; {at_work(drivers, store)}")
         return [*map(ask_driver, drivers), *lone_jobs(store, drivers)]
-    chosen = [driver for driver in drivers if name in names_of(driver)]
+    names = {name, str(Path(name).expanduser().absolute())} if name.endswith(".toml") else {name}
+    chosen = [driver for driver in drivers if names & names_of(driver)]
     if chosen:
         return [ask_driver(driver) for driver in chosen]
     if name.endswith(".toml") or name in list_plans():
