@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_episodes import DATASET, card, played, several
@@ -19,8 +23,9 @@ from coworld_bench.benchmarks.faults import (
     killed_packing,
     killed_storing,
 )
-from coworld_bench.data.build import build
+from coworld_bench.data.build import BESIDE, OURS, build, clear
 from coworld_bench.data.dataset import open_dataset
+from coworld_bench.data.layout import MANIFEST
 from coworld_bench.data.staging import Staging
 from coworld_bench.errors import UserError
 
@@ -37,6 +42,32 @@ def test_a_collector_that_is_killed_loses_no_episode(tmp_path: Path) -> None:
 def test_a_packer_that_is_killed_leaves_nothing_that_can_be_read_but_is_not_whole(tmp_path: Path) -> None:
     found = killed_packing(tmp_path, 30, random.Random(2), EPISODES)
     assert found["at work"] >= 10 and found.items() >= WHOLE.items()
+
+
+@pytest.mark.parametrize("removed", range(6))
+def test_remains_that_were_half_removed_are_known_for_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removed: int
+) -> None:
+    """A build is killed that had removed so many files and folders of a killed one."""
+    folder = build(several(), tmp_path / "data", card())
+    (folder / ".README.md.77.partial").write_text("half")
+    (folder / MANIFEST).unlink()
+    left = [removed]
+
+    def cut(remove: Callable[..., None], *given: Any, **named: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        remove(*given, **named)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        unlink = Path.unlink
+        patched.setattr(shutil, "rmtree", partial(cut, shutil.rmtree))
+        patched.setattr(Path, "unlink", lambda *given, **named: cut(unlink, *given, **named))
+        clear(folder)
+    build(several(), folder, card())
+    assert contents(folder) == contents(build(several(), tmp_path / "other", card()))
+    assert {path.name for path in folder.iterdir()} <= OURS | BESIDE
 
 
 def test_collect_goes_on_to_the_same_dataset(tmp_path: Path) -> None:
@@ -68,7 +99,8 @@ BUILD = """
 import sys
 from pathlib import Path
 from made_episodes import card, played
-from coworld_bench.data.build import build
+from coworld_bench.data.build import BESIDE, OURS, build, clear
+from coworld_bench.data.layout import MANIFEST
 from coworld_bench.data.staging import Staging
 from coworld_bench.cli.app import fail
 from coworld_bench.errors import about_file

@@ -90,19 +90,24 @@ def plain(card: Mapping[str, Any]) -> dict[str, Any]:
 
 def refuse(folder: Path, force: bool) -> None:
     """Raises UserError where a build would destroy something."""
-    names = {path.name for path in folder.iterdir()} - BESIDE
+    names = {path.name for path in folder.iterdir()} - BESIDE - {path.name for path in partials(folder)}
     if MANIFEST in names and not force:
         raise UserError(f"{folder} holds a complete dataset already; use it, or replace it with --force")
     if names and STORE not in names and MANIFEST not in names:
         raise UserError(f"{folder} holds something that is not a dataset ({min(names)}); choose an empty folder")
 
 
+def partials(folder: Path) -> list[Path]:
+    """What killed builds left of files that they were writing."""
+    return [path for name in OURS for path in folder.glob(f".{name}.*.partial")]
+
+
 def clear(folder: Path) -> None:
-    """Remove a dataset or the remains of one; the manifest first, so that no half of it passes for a whole."""
+    """Remove a dataset or the remains of one: the manifest first, so that no half of it passes for a whole, and the arrays
+    last, so that what is left of it when that is cut short is known for one."""
     (folder / MANIFEST).unlink(missing_ok=True)
     sync(folder)
-    for name in sorted(OURS):
-        path = folder / name
+    for path in [*partials(folder), *(folder / name for name in sorted(OURS - {STORE})), folder / STORE]:
         if path.is_dir():
             shutil.rmtree(path)
         else:
