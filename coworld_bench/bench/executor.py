@@ -69,7 +69,7 @@ class Executor:
     def _queue(self, jobs: dict[str, Job]) -> None:
         for place, job in enumerate(jobs.values()):
             self.history[job.key] = History(place)
-            lacking = set(job.needs) & set(jobs)
+            lacking = {need for need in job.needs if need in jobs}
             if not lacking:
                 self._make_ready(job)
                 continue
