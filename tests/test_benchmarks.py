@@ -107,6 +107,17 @@ def test_the_command_prints_and_stores_a_table(tmp_path: Path, capsys: pytest.Ca
     assert sizes["raw"] == 12288 < sizes["Minari hdf5"] and sizes["this code"] < 2000
 
 
+def test_executors_are_measured_in_rows_and_their_growth_in_words() -> None:
+    from coworld_bench.benchmarks import executors
+
+    table = executors.measure([2, 4], repeats=1)
+    arms = dict.fromkeys(row["executor"] for row in table["rows"])
+    assert list(arms)[:3] == ["bare subprocesses", "local", "no processes"]
+    assert all(row["wall_s"] > 0 and row["wall_ms_per_job"] == pytest.approx(250 * row["wall_s"], abs=0.02)
+               for row in table["rows"] if row["jobs"] == 4)  # fmt: skip
+    assert [note for note in table["notes"] if note.startswith("local: from 2 to 4 jobs its time grows")]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
