@@ -179,4 +179,4 @@ def test_lerobot_without_pyarrow_says_what_to_install(
     monkeypatch.setattr(builtins, "__import__", lacking)
     for direction in (f"{STEM} --to lerobot --out {tmp_path / 'out'}", f"{tmp_path} --from lerobot"):
         code, said = run(f"data convert {direction}", capsys)
-        assert code == NOT_USABLE and "pip install 'coworld-bench[lerobot]'" in said
+        assert code == NOT_USABLE and 'pip install "coworld-bench[lerobot]"' in said

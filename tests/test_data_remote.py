@@ -551,7 +551,7 @@ def test_a_package_that_is_missing_is_named() -> None:
     assert done.stdout == "[4, 4, 4, 4, 4]\n"
     extras = {**{scheme: scheme for scheme in packages}, "https": "http"}
     assert done.stderr.splitlines() == [
-        f"error: {package} is not installed; install it with: pip install 'coworld-bench[{extras[scheme]}]'"
+        f'error: {package} is not installed; install it with: pip install "coworld-bench[{extras[scheme]}]"'
         for scheme, package in packages.items()
     ]
 

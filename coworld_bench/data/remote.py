@@ -215,7 +215,7 @@ class Remote:
             store, root = url_to_fs(self.url, **options)
         except ImportError as error:
             extra = self.scheme.removesuffix("s") if self.scheme in READ_ONLY else self.scheme
-            raise MissingPackage(PACKAGES[self.scheme], f"pip install 'coworld-bench[{extra}]'") from error
+            raise MissingPackage(PACKAGES[self.scheme], f'pip install "coworld-bench[{extra}]"') from error
         if self.scheme == "hf":
             with suppress(FileNotFoundError):
                 store.find(root)  # else every file has its folder listed, by requests that are rationed

@@ -56,7 +56,7 @@ def parquet() -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise MissingPackage("pyarrow", "pip install 'coworld-bench[lerobot]'") from error
+        raise MissingPackage("pyarrow", 'pip install "coworld-bench[lerobot]"') from error
     return pyarrow.parquet
 
 
