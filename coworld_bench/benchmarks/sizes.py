@@ -39,7 +39,7 @@ def measure(method: list[str] | None = None, sizes: list[str] | None = None) -> 
         "checkpoint_mb: a learner's state, less what grows with the dataset, row_bytes for each of its rows; source_mb: a "
         "source agent on disk without its episodes; memory_mb: the most that a CPU process held, float32 (VmHWM).",
     ]
-    return {"rows": rows, "notes": notes}
+    return {"how": "Counted", "rows": rows, "notes": notes}
 
 
 def measure_method(method: str, preset: str) -> list[dict[str, Any]]:

@@ -28,5 +28,6 @@ def markdown(document: dict[str, Any]) -> str:
     lines += [" | ".join(["", *(str(row.get(name, "")) for name in header), ""]).strip() for row in rows]
     where = f"{host['cpu']}, {host['cores']} core(s), {host['platform']}, Python {host['python']}"
     what = f"torch {document['versions'].get('torch')}, commit {(commit.get('commit') or 'none')[:7]}"
-    lines += ["", *(f"- {note}" for note in document["notes"]), f"- Measured {document['measured']} on {where}; {what}."]
+    how = document.get("how", "Measured")
+    lines += ["", *(f"- {note}" for note in document["notes"]), f"- {how} {document['measured']} on {where}; {what}."]
     return "\n".join(lines) + "\n"
