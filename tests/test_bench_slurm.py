@@ -575,7 +575,7 @@ def test_a_plan_whose_runs_are_preempted_gives_the_same_table(
     queue: Here | There, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two runs, each warned once at work; and the same plan on this machine."""
-    options = {"budget.updates": "400", "evaluation.early_every": "40", "evaluation.every": "40"}
+    options = {"budget.updates": "1500", "evaluation.early_every": "150", "evaluation.every": "150"}
     plan = parse_plan("toy", {**PLAN, "methods": ["offline_dv2"], "seeds": {"smoke": [0, 1]}})
     places = {name: {"runs": tmp_path / name, "data": tmp_path / "data"} for name in ("local", "slurm")}
     local = bench_run.run(plan, "smoke", options=options, quiet=True, **places["local"])
