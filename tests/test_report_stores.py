@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
+from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 
@@ -544,17 +547,22 @@ def test_anchors_with_other_numbers_are_kept_apart_too(tmp_path: Path) -> None:
     assert {name: content for name, content in tree(tmp_path / "into").items() if "conflicts" not in name} == before
 
 
-def test_an_interrupted_merge_leaves_whole_runs_and_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_once", [1, 8])
+def test_an_interrupted_merge_leaves_whole_runs_and_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
     """Stopped after each number of copied files in turn: every run of INTO is whole or not there."""
     for seed in range(2):
         stored(tmp_path / "other", seed=seed)
-    copy2, left = shutil.copy2, 0
+    copy2, left, one = shutil.copy2, 0, Lock()
+    monkeypatch.setattr(merging, "AT_ONCE", at_once)
 
     def copy_some(source: Path, place: Path) -> None:
         nonlocal left
-        left -= 1
-        if left < 0:
-            raise KeyboardInterrupt
+        with one:
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
         copy2(source, place)
 
     for count in range(10):
@@ -564,9 +572,28 @@ def test_an_interrupted_merge_leaves_whole_runs_and_is_repeated(tmp_path: Path, 
             with pytest.raises(KeyboardInterrupt):
                 merge(tmp_path / f"into{count}", [tmp_path / "other"])
         assert {len(list(path.iterdir())) for path in (tmp_path / f"into{count}").glob("offline*")} <= {5}
-        assert len(list((tmp_path / f"into{count}").glob("offline*"))) == count // 5
+        whole = len(list((tmp_path / f"into{count}").glob("offline*")))
+        assert whole == count // 5 if at_once == 1 else whole <= count // 5
         merge(tmp_path / f"into{count}", [tmp_path / "other"])
         assert len(tree(tmp_path / f"into{count}")) == 10
+
+
+def test_after_a_failure_no_more_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(30):
+        stored(tmp_path / "other", seed=seed)
+    tried: list[Path] = []
+
+    def full(source: Path, place: Path) -> None:
+        tried.append(place)
+        time.sleep(0.05)
+        raise OSError(errno.ENOSPC, "No space left on device", str(place))
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+        patched.setattr(merging.shutil, "copy2", full)
+        patched.setattr(merging, "AT_ONCE", 2)
+        merge(tmp_path / "into", [tmp_path / "other"])
+    assert 1 <= len(tried) < 30
+    assert merge(tmp_path / "into", [tmp_path / "other"]).counts[COPIED] == 30
 
 
 def test_a_run_that_a_process_is_making_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

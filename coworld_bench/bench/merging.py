@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from coworld_bench.reporting.stores.records import (
     read_records,
 )
 
+AT_ONCE = 8  # runs that are copied
 RANK = {UNFINISHED: 0, FAILED: 1, FINISHED: 2}
 LOCAL = ("checkpoints", "scratch")  # large, and of use only to the process that goes on or plays again
 TELLING = ("config.json", "failed.json", "result.json")
@@ -113,7 +115,7 @@ def merge(into: Path | str, sources: Sequence[Path | str], checkpoints: bool = F
     steps = tuple(plan(home, stores, checkpoints))
     if not dry_run:
         with claimed(home, "merge"):
-            steps = tuple(perform(home, step) for step in steps)
+            steps = perform_all(home, steps)
     return Merge(home, steps, dry_run)
 
 
@@ -215,6 +217,25 @@ def files_of(record: Record, checkpoints: bool) -> tuple[str, ...]:
         return tuple(name for name in kept if name != "failed.json")
     whole = checkpoints and any(name.startswith("checkpoints/") for name in kept)
     return tuple(name for name in kept if whole or name in TELLING)
+
+
+def perform_all(into: Path, steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Do the steps of each run in their order, and many runs at a time: a copy mostly waits until it lies on the disk."""
+    by_name: dict[str, list[int]] = {}
+    for number, step in enumerate(steps):
+        by_name.setdefault(step.name, []).append(number)
+
+    def do(numbers: list[int]) -> list[Step]:
+        return [perform(into, steps[number]) for number in numbers]
+
+    done: dict[int, Step] = {}
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
+        for numbers, made in zip(by_name.values(), pool.map(do, by_name.values()), strict=True):
+            done |= zip(numbers, made, strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after a failure those that were not begun stay undone
+    return tuple(done[number] for number in range(len(steps)))
 
 
 def perform(into: Path, step: Step) -> Step:
