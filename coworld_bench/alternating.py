@@ -89,10 +89,10 @@ class AlternatingLearner(TargetLearner):
         return metrics
 
     def train_target(self) -> Metrics:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no train_target")
 
     def train_source(self) -> Metrics:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no train_source")
 
     @property
     def source_env_steps(self) -> int:

@@ -72,6 +72,8 @@ def about_fault(error: BaseException) -> str:
     place = own_line(error)
     if place:
         return f"{place}: {named(error)} (--debug shows more; `coworld-bench check-method` tells what a method must do)"
+    if isinstance(error, NotImplementedError) and error.args:
+        return f"{error} (`coworld-bench check-method` tells what a method must do)"
     return f"{named(error)} (a fault of ours; --debug shows where)"
 
 

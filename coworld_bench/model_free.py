@@ -177,7 +177,7 @@ class PixelLearner:
 
     def step(self, batch: Transitions, done: Tensor, phase: int) -> Metrics:
         """One update; `done` is the share of the budget that is spent."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no step")
 
     @property
     def phase(self) -> int:
@@ -258,7 +258,7 @@ class DrqLearner(PixelLearner):
 
     def actor_loss(self, encoded: Tensor, action: Tensor, std: Tensor) -> tuple[Tensor, Metrics]:
         """The actor's loss on [B, E] with the data's actions [B, A], and metrics."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no actor_loss")
 
     def critic_actions(self, encoded: Tensor, next_encoded: Tensor, action: Tensor, std: Tensor) -> Tensor:
         """The actions the critics are evaluated on, the data's first: [K, B, A]."""

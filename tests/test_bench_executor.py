@@ -270,7 +270,7 @@ def test_a_job_that_eats_memory_is_ended_and_the_rest_go_on(tmp_path: Path, monk
     assert {key: (outcome.state, outcome.attempts) for key, outcome in outcomes.items()} == {
         "eater": ("failed", 2), "forking": ("failed", 2), "modest": ("done", 1),
     }  # fmt: skip
-    assert outcomes["eater"].note == "killed: it took more than --memory, 0.195 GiB"
+    assert outcomes["eater"].note == "killed: it took more than --memory, 210 MB"
 
 
 def test_before_the_machine_has_no_memory_left_the_greediest_is_ended(

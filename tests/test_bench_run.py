@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from coworld_bench.bench.execution import THREADS, make_slots, parse_duration, p
 from coworld_bench.bench.job import Job, Outcome
 from coworld_bench.bench.run import needed_jobs, run
 from coworld_bench.devices import GPU_SHARE
-from coworld_bench.errors import DATASET, INTERRUPTED, SOME_FAILED, UsageError
+from coworld_bench.errors import DATASET, INTERRUPTED, SOME_FAILED, NotUsable, UsageError
 from coworld_bench.plans import parse_plan
 
 PLAN = parse_plan(
@@ -94,12 +95,32 @@ def test_what_only_finished_runs_need_is_not_made(tmp_path: Path) -> None:
     assert needed_jobs((source, other, run_)) == (source, run_)
 
 
+@pytest.mark.parametrize("option", ["runs", "data"])
+def test_folders_that_cannot_be_written_are_named_before_any_work(
+    tmp_path: Path, planned: list[Job], option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned += [replace(stand_in(tmp_path, "data", MAKE), kind="collect")]
+    planned += [replace(stand_in(tmp_path, "good", MAKE), needs=("data",))]
+    (tmp_path / "file").touch()
+    places = {"runs": tmp_path / "runs", "data": tmp_path / "data"}
+    with pytest.raises(UsageError, match=rf"file is a file; --{option} names a folder"):
+        run(PLAN, "smoke", jobs=1, **places | {option: tmp_path / "file"})
+    with pytest.raises(NotUsable, match=rf"--{option} /proc/nowhere cannot be written: no such file"):
+        run(PLAN, "smoke", jobs=1, **places | {option: Path("/proc/nowhere")})
+    assert "started" not in capsys.readouterr().err
+
+
+def test_a_part_without_runs_makes_no_report(tmp_path: Path, planned: list[Job]) -> None:
+    summary = run(PLAN, "smoke", runs=tmp_path / "runs", data=tmp_path / "data", jobs=1)
+    assert (summary.runs, summary.exit_code, summary.report, list(tmp_path.glob("runs/*"))) == (0, 0, (), [])
+
+
 def test_a_dry_run_does_nothing(tmp_path: Path, planned: list[Job], capsys: pytest.CaptureFixture[str]) -> None:
     planned += [stand_in(tmp_path / "runs", "good", MAKE)]
     summary = run(PLAN, "smoke", runs=tmp_path / "runs", data=tmp_path / "data", jobs=1, dry_run=True)
     assert [job.key for job in summary.jobs] == ["good"]
     assert not list(tmp_path.iterdir())
-    assert "toy (preset smoke): 1 runs, 0 finished already" in capsys.readouterr().err
+    assert "toy (preset smoke): 1 run, 0 finished already" in capsys.readouterr().err
 
 
 def test_an_interrupt_is_told_apart_from_a_failure(tmp_path: Path, planned: list[Job]) -> None:

@@ -352,9 +352,15 @@ def test_a_task_that_died_after_its_work_was_done_is_not_repeated(here: Here, tm
 
 def test_while_slurm_does_not_answer_nothing_is_judged(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[None] = []
-    monkeypatch.setattr(here, "states", lambda: asked.append(None))
+    monkeypatch.setattr(here, "states", lambda: asked.append(None) if here.arrays else {})
     made = run(here, make_job(tmp_path, "held"), watch=Watcher(lambda _: let_go(tmp_path)))
     assert made.outcomes["held"].state == "done" and asked
+
+
+def test_a_slurm_that_does_not_answer_is_said_before_any_work(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(here, "states", lambda: None)
+    with pytest.raises(NotUsable, match="Slurm does not answer"):
+        Slurm(here, None, NO_LIMITS)
 
 
 def test_a_job_that_another_process_is_at_is_not_submitted_again_and_again(here: Here, tmp_path: Path) -> None:

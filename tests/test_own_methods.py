@@ -24,6 +24,7 @@ from coworld_bench.config import resolve
 from coworld_bench.data.memory import EpisodeMemory
 from coworld_bench.errors import SOME_FAILED, USAGE, UsageError, about_fault
 from coworld_bench.methods import load_method
+from coworld_bench.model_free import DrqLearner
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = ROOT / "examples" / "my_method.py"
@@ -219,3 +220,12 @@ def test_settings_that_are_wrong_under_one_preset_are_refused_under_that_one(tmp
 
 def test_a_fault_of_ours_is_called_one() -> None:
     assert about_fault(KeyError("x")) == "KeyError: 'x' (a fault of ours; --debug shows where)"
+
+
+def test_a_part_that_a_method_lacks_is_named() -> None:
+    class Mine(DrqLearner):
+        pass
+
+    with pytest.raises(NotImplementedError) as raised:
+        DrqLearner.actor_loss(object.__new__(Mine), *[None] * 3)  # type: ignore[arg-type]
+    assert about_fault(raised.value).startswith("Mine has no actor_loss (`coworld-bench check-method`")

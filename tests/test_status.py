@@ -21,7 +21,7 @@ from coworld_bench.bench.standing import Reader
 from coworld_bench.bench.status import Status, keeping_status
 from coworld_bench.cli import main
 from coworld_bench.cli import status as cli_status
-from coworld_bench.cli.telling import document, text
+from coworld_bench.cli.telling import document, reason, text
 from coworld_bench.errors import LOCKED, SOME_FAILED, STOPPED, UsageError
 from coworld_bench.files import write_json
 
@@ -412,3 +412,10 @@ def test_an_error_that_leaves_is_told(tmp_path: Path) -> None:
         with pytest.raises(type(error)), keeping_status(tmp_path / "status.json", {}):
             raise error
         assert json.loads((tmp_path / "status.json").read_text())["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "told"), [(6.0, "its process on far is gone"), (300.0, "no sign of life from far for 5 min")]
+)
+def test_a_process_that_is_gone_is_not_called_silent(silent_s: float, told: str) -> None:
+    assert reason(standing.Standing("lost", Path("it.log"), {}, {"host": "far"}, 0.0, silent_s)) == told

@@ -253,9 +253,9 @@ def test_of_namesakes_the_one_at_work_is_meant(store: Path) -> None:
     words = "train offline_dv2 toy/point seed 0"
     begun(store)
     tell(begun(store, seed=1), "ended", code=STOPPED, job=words)
-    with pytest.raises(UsageError, match="may be offline_dv2--s0, offline_dv2--s1"):
+    with pytest.raises(UsageError, match=r"may be offline_dv2--s0 \(interrupted\), offline_dv2--s1 \(stopped\)"):
         find_job(store, words)
-    with pytest.raises(UsageError, match="may be offline_dv2--s0, offline_dv2--s1"):
+    with pytest.raises(UsageError, match=r"may be offline_dv2--s0 \(interrupted\), offline_dv2--s1 \(stopped\)"):
         find_job(store, "offline")
     tell(store / "offline_dv2--s1", job=words, **ELSEWHERE)
     assert find_job(store, words).name == "offline_dv2--s1"

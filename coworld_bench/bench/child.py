@@ -125,7 +125,7 @@ class Child:
         if self.cause == "silence":
             return f"killed: it gave no sign of life for {SILENT_S / 60:.0f} min"
         if self.limits.memory_bytes is not None:
-            return f"killed: it took more than --memory, {self.limits.memory_bytes / 2**30:.3g} GiB"
+            return f"killed: it took more than --memory, {self.limits.memory_bytes / 10**6:,.0f} MB"
         return "killed: the machine was about to run out of memory, and it took the most"
 
     def hold_to_limits(self, memory: int | None) -> None:

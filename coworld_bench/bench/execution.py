@@ -20,7 +20,7 @@ from coworld_bench.files import digest_of
 
 EXECUTORS = ("local", "ray", "slurm")
 SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-BYTES = {"mb": 10**6, "gb": 10**9, "mib": 2**20, "gib": 2**30}
+BYTES = {"mb": 10**6, "gb": 10**9, "tb": 10**12, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
 
 @dataclass(frozen=True)

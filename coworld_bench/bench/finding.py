@@ -40,10 +40,16 @@ def one_of(standings: Sequence[Standing], name: str) -> Standing:
     running = [standing for standing in found if standing.state == "running"]
     found = running if len(running) == 1 else found  # of namesakes the one at work is meant
     if len(found) > 1:
-        few = ", ".join(standing.name for standing in found[:FEW])
+        few = ", ".join(f"{standing.name} ({asked_for(standing)})" for standing in found[:FEW])
         more = f" and {len(found) - FEW} more" if len(found) > FEW else ""
-        raise UsageError(f"{name} may be {few}{more}; give more of its name")
+        raise UsageError(f"{name} may be {few}{more}; give the beginning of one, or more of it")
     return found[0]
+
+
+def asked_for(standing: Standing) -> str:
+    """What tells a run from its namesakes: its state and its options."""
+    options = standing.content.get("options") or {}
+    return ", ".join([standing.state, *(f"{key}={value}" for key, value in sorted(options.items()))])
 
 
 def nearest(standings: Sequence[Standing], name: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from coworld_bench.bench.board import PlainBoard, board
 from coworld_bench.bench.claims import share
@@ -22,7 +23,7 @@ from coworld_bench.bench.jobs import Place, Selection, plan_jobs, select
 from coworld_bench.bench.opened import open_runs, refresh
 from coworld_bench.bench.status import status_path
 from coworld_bench.config import PRESETS
-from coworld_bench.errors import DATASET, OK, SOME_FAILED, STOPPED, UsageError, unknown
+from coworld_bench.errors import DATASET, OK, SOME_FAILED, STOPPED, NotUsable, UsageError, unknown
 from coworld_bench.files import write_json
 from coworld_bench.methods import load_method
 from coworld_bench.paths import data_home
@@ -137,7 +138,7 @@ def run(
     summary = plan_summary(chosen, place, width or 1, execution)
     about = about_driver(chosen, plan if isinstance(plan, str) else found.name, options)
     summary = do(summary, about, place, execution, jobs, width, dry_run, quiet)
-    if dry_run or summary.interrupted:
+    if dry_run or summary.interrupted or not summary.runs:
         return summary
     return with_report(summary, found, place, chosen.options if options else None)
 
@@ -172,6 +173,7 @@ def do(
             shown.console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run or not summary.jobs:
             return summary
+        check_folders(summary.jobs, place)
         for job in summary.jobs:
             job.check()
         if execution.executor == "local":
@@ -227,13 +229,30 @@ def announcement(summary: RunSummary, width: int | None) -> list[str]:
     if not summary.jobs:
         return [f"{first}; nothing to do"]
     also = f"; also to make: {', '.join(made)}" if made else ""
-    at_once = {None: "one by one; as many at a time as there is room for", 0: "one by one in this process"}
-    return [first + also, f"{words(summary.estimate_s)}, {at_once.get(width, f'{width} at a time')}"]
+    at_once = {None: " one after the other; as many at a time as there is room for", 0: ", one by one in this process"}
+    return [first + also, words(summary.estimate_s) + at_once.get(width, f", {width} at a time")]
 
 
 def count(jobs: Sequence[Job], kind: str, one: str, many: str) -> str:
     number = sum(job.kind == kind for job in jobs)
     return f"{number} {one if number == 1 else many}" if number else ""
+
+
+def check_folders(jobs: Sequence[Job], place: Place) -> None:
+    """Raises UsageError or NotUsable now, rather than in every job, where nothing can be written."""
+    wanted = {"--runs": place.runs}
+    if any(job.kind in ("collect", "source") for job in jobs):
+        wanted["--data"] = place.data
+    for option, folder in wanted.items():
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file; {option} names a folder")
+        probe = folder / f".{uuid4().hex}.partial"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise NotUsable(f"{option} {folder} cannot be written: {(error.strerror or str(error)).lower()}") from error
 
 
 def check_rendering(targets: Sequence[str]) -> None:

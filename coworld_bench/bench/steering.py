@@ -44,7 +44,10 @@ def ask_to_stop(store: Path, name: str | None, preset: str | None = None, everyt
         return [ask_driver(driver) for driver in chosen]
     if name.endswith(".toml") or name in list_plans():
         raise UsageError(f"nobody is at work on plan {name}; {at_work(drivers, store)}")
-    return [ask_job(store, one_of(Reader(store).read(), name))]
+    try:
+        return [ask_job(store, one_of(Reader(store).read(), name))]
+    except UsageError as error:
+        raise UsageError(f"{error}; {at_work(drivers, store)}") from error
 
 
 def names_of(driver: Driver) -> set[str]:

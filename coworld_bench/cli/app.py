@@ -53,7 +53,8 @@ VERBS: dict[str, Callable[..., int | None]] = {
     "bench": bench.bench,
     "check-method": check.check_method,
 }
-KEPT = "interrupted; what is done is kept, and the same command (`collect` with --resume, no --force) goes on from there"
+KEPT = "interrupted; what is done is kept, and the same command goes on from there"
+KEPT_COLLECTING = "interrupted; what is done is kept, and the same command with --resume (no --force) goes on from there"
 UsageMistake: type[Exception] = typer.BadParameter.__bases__[0]  # what typer raises for a malformed command line
 
 app = typer.Typer(
@@ -84,6 +85,10 @@ def common(
     """Datasets and a benchmark harness for offline visual RL with transfer from simulators."""
 
 
+def kept(given: list[str]) -> str:
+    return KEPT_COLLECTING if "collect" in given[:1] else KEPT
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns an exit code of `coworld_bench.errors`."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -92,14 +97,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = app(args=given, standalone_mode=False)
         if code == INTERRUPTED:  # typer's own answer to Ctrl-C, or a verb's
-            return fail(KEPT, INTERRUPTED, debug=False)
+            return fail(kept(given), INTERRUPTED, debug=False)
         return code if isinstance(code, int) else OK
     except UserError as error:
         return fail(str(error), error.exit_code, debug)
     except UsageMistake as error:
         return fail(with_near_verb(error.format_message(), given), USAGE, debug)  # type: ignore[attr-defined]
     except (KeyboardInterrupt, typer.Abort):
-        return fail(KEPT, INTERRUPTED, debug)
+        return fail(kept(given), INTERRUPTED, debug)
     except BrokenPipeError:
         sys.stderr.close()
         return OK

@@ -98,6 +98,9 @@ def names(text: str | None) -> list[str] | None:
     return found
 
 
+MANY = 10_000  # numbers of one range
+
+
 def numbers(text: str | None, what: str = "seeds") -> list[int] | None:
     """`0,2` or `0-2` or both, as a list. Raises UsageError for anything else."""
     parts = names(text)
@@ -108,8 +111,8 @@ def numbers(text: str | None, what: str = "seeds") -> list[int] | None:
         first, dash, last = part.partition("-")
         if not first.isdigit() or (dash and not last.isdigit()) or (dash and int(last) < int(first)):
             raise UsageError(f"{what} are written 0,1,2 or 0-2; got {text!r}")
-        if dash and int(last) - int(first) > 10_000:
-            raise UsageError(f"{what} {part} are too many")
+        if dash and int(last) - int(first) >= MANY:
+            raise UsageError(f"{what} {part} are too many; at most {MANY:,} at a time")
         found += range(int(first), int(last or first) + 1)
     return list(dict.fromkeys(found))
 

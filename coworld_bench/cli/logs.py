@@ -53,11 +53,11 @@ def logs_text(job: Standing, metrics: dict[str, Any], log: list[str]) -> str:
 
 def state_words(job: Standing) -> str:
     """`running at 45% on HOST, attempt 2`."""
-    from coworld_bench.cli.telling import span
+    from coworld_bench.cli.telling import reason
 
     place = f" on {job.status['host']}, attempt {job.status.get('attempt', 1)}" if "host" in job.status else ""
     share = "" if job.state == "done" else f" at {job.share:.0%}"
-    silent = f", no sign of life for {span(job.silent_s)}" if job.state == "lost" else ""
+    silent = f" ({reason(job)})" if job.state == "lost" else ""
     return f"{job.state}{share}{place}{silent}"
 
 

@@ -78,10 +78,11 @@ def at_work_text(jobs: Sequence[Standing]) -> str:
             str(found.status.get("host", "")),
             str(found.status.get("attempt", "")),
             f"silent for {span(found.silent_s)}" if found.silent_s > SILENT_S else "",
+            found.name,
         ]
         for found in jobs
     ]
-    return listed(rows, ["at work", "", "last", "on", "attempt", ""])
+    return listed(rows, ["at work", "", "last", "on", "attempt", "", "`coworld-bench logs …`"])
 
 
 def trouble_text(jobs: Sequence[Standing]) -> str:
@@ -93,6 +94,8 @@ def reason(found: Standing) -> str:
     """Why a job is not done, in a line."""
     if found.error:
         return shortened(found.error.splitlines()[-1])
+    if found.state == "lost" and found.silent_s <= SILENT_S:
+        return f"its process on {found.status.get('host')} is gone"
     if found.state == "lost":
         return f"no sign of life from {found.status.get('host')} for {span(found.silent_s)}"
     return f"at {found.share:.0%}"

@@ -153,11 +153,9 @@ class Slurm:
     def _find_left(self) -> None:
         """What earlier commands have in the queue. Raises NotUsable where Slurm does not say."""
         tickets = tickets_in(self.queue.folder.parent)
-        states = self.queue.states() if tickets else {}
+        states = self.queue.states()
         if states is None:
-            raise NotUsable(
-                "Slurm does not answer: squeue fails; an earlier command has jobs there that are to be found first"
-            )
+            raise NotUsable("Slurm does not answer: squeue fails")
         for path, task in tickets.items():
             if is_there(task, states):
                 self.left[path.stem] = task, path.parent
