@@ -98,7 +98,7 @@ def test_the_example_runs_to_its_row_in_the_report(homes: Path, capsys: pytest.C
     (folder,) = (homes / "runs").glob("my_method--toy-point--none--s0--*")
     result = json.loads((folder / "result.json").read_text())
     assert result["method_config"]["beta"] == 0.5 and result["options"] == {"my_method.beta": 0.5}
-    (report,) = (homes / "runs").rglob("toy-smoke-runs.csv")
+    (report,) = (homes / "runs").rglob("toy-smoke-??????-runs.csv")
     scores = {row["method"]: float(row["score"]) for row in csv.DictReader(report.open())}
     assert scores["my_method"] == pytest.approx(result["score"]["mean"])
     assert main([*words, "--json"]) == 0

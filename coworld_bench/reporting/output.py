@@ -10,7 +10,7 @@ import pandas as pd
 
 from coworld_bench.config import PRESETS
 from coworld_bench.errors import UsageError, unknown
-from coworld_bench.files import write_text
+from coworld_bench.files import digest_of, write_text
 from coworld_bench.plans import FIGURES, Plan, list_plans, load_plan
 from coworld_bench.reporting.claims.page import claims_page
 from coworld_bench.reporting.figures import Drawn, draw
@@ -26,7 +26,7 @@ from coworld_bench.reporting.method_pages import fill_pages, find_pages
 from coworld_bench.reporting.opened import details, openable
 from coworld_bench.reporting.processes import in_processes
 from coworld_bench.reporting.published import published_table
-from coworld_bench.reporting.selection import Selection, presets_with_results, select
+from coworld_bench.reporting.selection import Selection, counting, presets_with_results, select
 from coworld_bench.reporting.store import Store, read_store
 from coworld_bench.reporting.tables.aggregates import aggregates_table
 from coworld_bench.reporting.tables.choices import choices_table
@@ -158,8 +158,11 @@ def presets_of(store: Store, plan: Plan, preset: str | None) -> list[str]:
 
 
 def stem_of(selection: Selection) -> str:
-    """The name of its folder and of all files in it."""
-    return f"{selection.plan.name}-{selection.preset}"
+    """The name of its folder and of all files in it; that of other options than the plan's own ends with their digest."""
+    own = counting(selection.plan.options_of(selection.preset))
+    asked = own if selection.asked is None else counting(selection.asked)
+    variant = "" if asked == own else f"-{digest_of(asked)[:6]}"
+    return f"{selection.plan.name}-{selection.preset}{variant}"
 
 
 def write_one(selection: Selection, folder: Path, asked: Asked) -> list[Path]:

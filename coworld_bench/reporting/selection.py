@@ -141,8 +141,7 @@ def select(store: Store, plan: Plan, preset: str, options: Mapping[str, str] | N
     rows = on_plan(store.runs, plan)
     rows = rows[rows["preset"] == preset]
     rows = same_protocol(rows, notes)
-    asked = plan.options_of(preset) if options is None else dict(options)
-    asked = {key: value for key, value in asked.items() if key not in NEUTRAL_OPTIONS}
+    asked = counting(plan.options_of(preset) if options is None else options)
     labels = row_labels(plan, rows)
     planned = tuple(plan.seeds.get(preset, ()))
     groups = by_method_and_target(rows)
@@ -167,6 +166,11 @@ def on_plan(rows: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     return rows[pd.Series(matches, index=rows.index, dtype=bool) & rows["quality"].isin(["", plan.quality])]
 
 
+def counting(options: Mapping[str, str]) -> dict[str, str]:
+    """Those that change a number."""
+    return {key: value for key, value in options.items() if key not in NEUTRAL_OPTIONS}
+
+
 def same_protocol(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """The newest protocol's runs; a score of another means something else."""
     known = rows.loc[rows["protocol"] > 0, "protocol"]
@@ -181,7 +185,8 @@ def same_protocol(rows: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 def other_settings(left: pd.DataFrame) -> list[str]:
     """A note on the runs that fit no row of the plan."""
     kinds = sorted(set(left["options"]) - {"", "{}"})
-    told = ", ".join(kinds[:3]) + f" and {len(kinds) - 3} more" * (len(kinds) > 3)
+    plain = ["none"] if left["options"].isin(["", "{}"]).any() else []
+    told = ", ".join([*kinds[:3], *plain]) + f" and {len(kinds) - 3} more" * (len(kinds) > 3)
     return [f"{len(left)} run(s) with other settings are left out: {told}"] if kinds else []
 
 
