@@ -86,6 +86,12 @@ def test_what_makes_datasets_and_source_agents_is_told_too(store: Path) -> None:
     assert states(store) == {"collect-a": "running", "collect-b": "done", "source-c": "failed"}
 
 
+def test_a_run_whose_result_is_damaged_is_still_that_run(store: Path) -> None:
+    (done(store) / "result.json").write_text("{")
+    (found,) = Reader(store).read()
+    assert (found.state, found.words) == ("failed", "train offline_dv2 toy/point seed 0") and "is damaged" in found.error
+
+
 def test_signs_of_life_are_judged_by_the_clock_of_the_folder(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tell(begun(store), **ELSEWHERE)
     os.utime(path, (10_000.0, 10_000.0))

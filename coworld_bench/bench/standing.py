@@ -150,13 +150,13 @@ def stamps(folder: Path) -> dict[str, int]:
 
 def finished(folder: Path, files: Mapping[str, int]) -> Standing:
     log, told = folder / "stderr.log", read_status(folder / STATUS) if STATUS in files else {}
-    changed = files[RESULT] / 1e9
+    changed, content = files[RESULT] / 1e9, {}
     try:
         content = read_checked(folder / (CONFIG if CONFIG in files else RESULT), *IDENTITY)
         content = {key: value for key, value in content.items() if key not in LONG}
         spent = time_in(folder / RESULT)
     except (UsageError, OSError) as error:
-        return Standing("failed", log, {}, told, changed, error=str(error))
+        return Standing("failed", log, content, told, changed, error=str(error))
     return Standing("done", log, content, told, changed, spent=spent)
 
 
