@@ -153,7 +153,7 @@ def test_jobs_end_as_they_would_without_ray(cluster: Any, tmp_path: Path) -> Non
         "greedy": "import time; held = bytearray(400 << 20); time.sleep(60)",
         "slow": "import time; time.sleep(60)",
     }
-    limits = Limits(timeout_s=3.0, memory_bytes=300 << 20)
+    limits = Limits(timeout_s=15.0, memory_bytes=300 << 20)
     ended, seen = [], []
     for where, backend in (("here", lambda _: Local([{}, {}], limits)), ("ray", lambda at: on_ray(cluster, at, limits))):
         folder, watch = tmp_path / where, Watcher()

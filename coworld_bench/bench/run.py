@@ -173,9 +173,9 @@ def do(
             shown.console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run or not summary.jobs:
             return summary
-        check_folders(summary.jobs, place)
         for job in summary.jobs:
             job.check()
+        check_folders(summary.jobs, place)
         if execution.executor == "local":
             check_rendering(about["targets"])
         told = {**about, "executor": execution.executor, "width": width, "usual_s": usual_seconds(summary.jobs)}
