@@ -160,8 +160,8 @@ def presets_of(store: Store, plan: Plan, preset: str | None) -> list[str]:
 def stem_of(selection: Selection) -> str:
     """The name of its folder and of all files in it; that of other options than the plan's own ends with their digest."""
     own = counting(selection.plan.options_of(selection.preset))
-    asked = own if selection.asked is None else counting(selection.asked)
-    variant = "" if asked == own else f"-{digest_of(asked)[:6]}"
+    other = selection.asked is not None and selection.options != own
+    variant = f"-{digest_of(dict(selection.options))[:6]}" if other else ""
     return f"{selection.plan.name}-{selection.preset}{variant}"
 
 
