@@ -64,7 +64,7 @@ def killed_storing(folder: Path, kills: int, rng: random.Random, episodes: int) 
     expected, seen, target = contents(folder / "undisturbed"), Counter[str](), folder / "killed"
     for number in range(1, kills + 1):
         before = stored_in(target)
-        seen["at work"] += killed(undisturbed / 3, rng, store_episodes, target, episodes)
+        seen["at work"] += killed(undisturbed / 3, rng, store_episodes, target, episodes) is None
         seen["lost"] += stored_in(target) < before or not intact(target)
         if stored_in(target) == episodes or number == kills:
             store_episodes(target, episodes)
@@ -79,7 +79,9 @@ def killed_packing(folder: Path, kills: int, rng: random.Random, episodes: int) 
     undisturbed = undisturbed_s(pack, folder / "staging", folder / "undisturbed")
     expected, seen, target = contents(folder / "undisturbed"), Counter[str](), folder / "killed"
     for number in range(1, kills + 1):
-        seen["at work"] += killed(undisturbed, rng, pack, folder / "staging", target)
+        took = killed(undisturbed, rng, pack, folder / "staging", target)
+        undisturbed = took or undisturbed  # now, if the machine is busier or less busy than before
+        seen["at work"] += took is None
         seen["lost"] += stored_in(folder / "staging") < episodes
         finished = readable(target)
         seen["holes"] += finished and contents(target) != expected
@@ -95,7 +97,7 @@ def killed_collecting(folder: Path, kills: int, rng: random.Random) -> dict[str,
     undisturbed = undisturbed_s(collect_in, folder / "undisturbed")
     expected, seen, home = contents(folder / "undisturbed" / COLLECTED), Counter[str](), folder / "killed"
     for number in range(1, kills + 1):
-        seen["at work"] += killed(undisturbed, rng, collect_in, home)
+        seen["at work"] += killed(undisturbed, rng, collect_in, home) is None
         seen["lost"] += not all(intact(journal.parent) for journal in home.glob("collecting/**/journal.jsonl"))
         finished = readable(home / COLLECTED)
         seen["holes"] += finished and contents(home / COLLECTED) != expected
@@ -158,15 +160,15 @@ def collect_in(home: Path) -> None:
         collect(name.task, name.quality, preset=name.preset, reference_return=3.0, data=home, resume=True)
 
 
-def killed(seconds: float, rng: random.Random, work: Work, *given: Any) -> bool:
-    """Whether the process of `work` was still at it when it was killed, at a random moment within `seconds` of its
-    beginning and a little more."""
-    process = begun(work, given)
+def killed(seconds: float, rng: random.Random, work: Work, *given: Any) -> float | None:
+    """Kill the process of `work` at a random moment within `seconds` of its beginning and a little more. None where it was
+    still at it, else the seconds that it took."""
+    process, since = begun(work, given), time.perf_counter()
     process.join(rng.uniform(0, LATE * seconds))
-    at_work = process.is_alive()
+    took = None if process.is_alive() else time.perf_counter() - since
     process.kill()
     process.join()
-    return at_work
+    return took
 
 
 def undisturbed_s(work: Work, *given: Any) -> float:
