@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from coworld_bench.config import Config, Count, Natural, Settings
 from coworld_bench.dreamer import DreamerAgent, Metrics
+from coworld_bench.errors import PartMissing
 from coworld_bench.methods import Job
 from coworld_bench.offline import TargetLearner
 from coworld_bench.online import OnlineAgent
@@ -89,10 +90,10 @@ class AlternatingLearner(TargetLearner):
         return metrics
 
     def train_target(self) -> Metrics:
-        raise NotImplementedError(f"{type(self).__name__} has no train_target")
+        raise PartMissing(self, "train_target")
 
     def train_source(self) -> Metrics:
-        raise NotImplementedError(f"{type(self).__name__} has no train_source")
+        raise PartMissing(self, "train_source")
 
     @property
     def source_env_steps(self) -> int:

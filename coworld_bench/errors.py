@@ -5,6 +5,7 @@ UserError             one sentence: what was given, what is allowed, what to do
 ├── DatasetError      3   a dataset is missing or damaged
 ├── NotUsable         4   the machine lacks something: OpenGL, CUDA, a package
 │   └── MissingPackage
+├── PartMissing       1   a method has not written what its scheme calls
 └── Busy              5   another process is at it (in data.lock)
 
 6 out of memory, 75 stopped at a checkpoint: give the same command again, 130 interrupted.
@@ -45,6 +46,13 @@ class MissingPackage(NotUsable):
         super().__init__(f"{package} is not installed; install it with: {command}")
 
 
+class PartMissing(UserError):
+    """A method lacks a part that the scheme it chose calls."""
+
+    def __init__(self, method: object, part: str) -> None:
+        super().__init__(f"{type(method).__name__} has no {part}; `coworld-bench check-method` tells what a method must do")
+
+
 def about_file(error: OSError) -> str:
     """What the system says of a file, in words."""
     reason = (error.strerror or str(error)).lower()
@@ -72,8 +80,6 @@ def about_fault(error: BaseException) -> str:
     place = own_line(error)
     if place:
         return f"{place}: {named(error)} (--debug shows more; `coworld-bench check-method` tells what a method must do)"
-    if isinstance(error, NotImplementedError) and error.args:
-        return f"{error} (`coworld-bench check-method` tells what a method must do)"
     return f"{named(error)} (a fault of ours; --debug shows where)"
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
+from uuid import uuid4
 
 T = TypeVar("T")
 
@@ -122,14 +123,12 @@ def read_lines(path: Path) -> list[Any]:
 
 
 def try_folder(folder: Path) -> None:
-    """Raises the OSError now that making this folder, or writing into it, would raise after hours of work."""
-    new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / f".{os.getpid()}.partial"
+    """Raises the OSError now that making this folder, or writing into it, would raise after hours of work; leaves
+    nothing behind, so that any number of processes can try at a time."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    probe = there / f".{uuid4().hex}.partial"
     probe.touch()
-    probe.unlink()
-    if new:
-        folder.rmdir()
+    probe.unlink(missing_ok=True)
 
 
 def clear_folder(folder: Path) -> None:

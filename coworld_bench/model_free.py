@@ -27,6 +27,7 @@ from coworld_bench.checkpoints import restore_stream
 from coworld_bench.config import Count, Rate, Share, Weight
 from coworld_bench.data.memory import BatchStream
 from coworld_bench.dreamer import AgentSpec, Metrics
+from coworld_bench.errors import PartMissing
 from coworld_bench.feeding import feed
 from coworld_bench.losses import discount_weights
 from coworld_bench.methods import Job
@@ -177,7 +178,7 @@ class PixelLearner:
 
     def step(self, batch: Transitions, done: Tensor, phase: int) -> Metrics:
         """One update; `done` is the share of the budget that is spent."""
-        raise NotImplementedError(f"{type(self).__name__} has no step")
+        raise PartMissing(self, "step")
 
     @property
     def phase(self) -> int:
@@ -258,7 +259,7 @@ class DrqLearner(PixelLearner):
 
     def actor_loss(self, encoded: Tensor, action: Tensor, std: Tensor) -> tuple[Tensor, Metrics]:
         """The actor's loss on [B, E] with the data's actions [B, A], and metrics."""
-        raise NotImplementedError(f"{type(self).__name__} has no actor_loss")
+        raise PartMissing(self, "actor_loss")
 
     def critic_actions(self, encoded: Tensor, next_encoded: Tensor, action: Tensor, std: Tensor) -> Tensor:
         """The actions the critics are evaluated on, the data's first: [K, B, A]."""

@@ -141,9 +141,9 @@ def load_plan(name: str) -> Plan:
 
     Raises UsageError for an unknown name, an unknown key, or a value that cannot be."""
     path = Path(name).expanduser() if name.endswith(".toml") else shipped("reports") / "plans" / f"{name}.toml"
-    if name.endswith(".toml") and not path.is_file():
-        raise UsageError(f"there is no file {path}")
     if not path.is_file():
+        if name.endswith(".toml"):
+            raise UsageError(f"there is no file {path}")
         raise unknown("plan", name, list_plans(), "coworld-bench list plans")
     try:
         written = tomllib.loads(path.read_text())

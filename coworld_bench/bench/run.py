@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from coworld_bench.bench.board import PlainBoard, board
 from coworld_bench.bench.claims import share
@@ -24,7 +23,7 @@ from coworld_bench.bench.opened import open_runs, refresh
 from coworld_bench.bench.status import status_path
 from coworld_bench.config import PRESETS
 from coworld_bench.errors import DATASET, OK, SOME_FAILED, STOPPED, NotUsable, UsageError, unknown
-from coworld_bench.files import write_json
+from coworld_bench.files import try_folder, write_json
 from coworld_bench.methods import load_method
 from coworld_bench.paths import data_home
 from coworld_bench.plans import Plan, load_plan
@@ -246,11 +245,8 @@ def check_folders(jobs: Sequence[Job], place: Place) -> None:
     for option, folder in wanted.items():
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file; {option} names a folder")
-        probe = folder / f".{uuid4().hex}.partial"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe.touch()
-            probe.unlink()
+            try_folder(folder)
         except OSError as error:
             raise NotUsable(f"{option} {folder} cannot be written: {(error.strerror or str(error)).lower()}") from error
 

@@ -149,8 +149,10 @@ def stamps(folder: Path) -> dict[str, int]:
 
 
 def finished(folder: Path, files: Mapping[str, int]) -> Standing:
-    log, told = folder / "stderr.log", read_status(folder / STATUS) if STATUS in files else {}
-    changed, content = files[RESULT] / 1e9, {}
+    """A run that has a result; failed where the result, or what says whose it is, is damaged."""
+    log, changed = folder / "stderr.log", files[RESULT] / 1e9
+    told = read_status(folder / STATUS) if STATUS in files else {}
+    content: dict[str, Any] = {}
     try:
         content = read_checked(folder / (CONFIG if CONFIG in files else RESULT), *IDENTITY)
         content = {key: value for key, value in content.items() if key not in LONG}

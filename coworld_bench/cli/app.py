@@ -86,7 +86,8 @@ def common(
 
 
 def kept(given: list[str]) -> str:
-    return KEPT_COLLECTING if "collect" in given[:1] else KEPT
+    """What is said of the work that was broken off."""
+    return KEPT_COLLECTING if given[:1] == ["collect"] else KEPT
 
 
 def main(arguments: list[str] | None = None) -> int:
