@@ -23,6 +23,10 @@ def test_a_folder_below_the_working_folder_is_tried_there(tmp_path: Path, monkey
 
 def test_a_folder_that_cannot_be_made_is_told_now(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for place, error in ((tmp_path / "file" / "new", NotADirectoryError), (Path("/proc/nowhere/new"), FileNotFoundError)):
+    for place, error in (
+        (tmp_path / "file" / "new", NotADirectoryError),
+        (Path("/proc"), FileNotFoundError),  # it is there, and takes no files
+        (Path("/proc/nowhere/new"), FileNotFoundError),
+    ):
         with pytest.raises(error):
             try_folder(place)
