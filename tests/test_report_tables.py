@@ -105,6 +105,17 @@ def test_unfinished_and_missing_cells(tmp_path: Path) -> None:
     assert rows["Offline DV2"] == ("—", "—", "0 of 2 cells")
 
 
+def test_only_signs_that_occur_are_explained(tmp_path: Path) -> None:
+    def last(preset: str = "quick") -> str:
+        return measured_table(chosen(tmp_path, preset), references).notes[-1]
+
+    fill(tmp_path, {("offline_dv2", DOOR): [1000, 2000]})
+    assert last() == ("— not started; k/n: k of the n planned seeds are finished; an average needs all cells complete.")
+    full(tmp_path)
+    assert "k/n" not in last() and "not started" not in last()
+    assert last("smoke") == "— not started; an average needs all cells complete."
+
+
 def test_a_finished_retry_outranks_the_failure(tmp_path: Path) -> None:
     full(tmp_path)
     put_failed(tmp_path, "coworld", DOOR, 1, BUTTON)  # left beside its result

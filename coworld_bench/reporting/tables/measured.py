@@ -134,16 +134,22 @@ def marks(selection: Selection, unfit: bool) -> tuple[str, ...]:
         notes.append(f"{FEW_MARK} fewer than {FEW} seeds.")
     if unfit:
         notes.append(f"{SHORTCUT_MARK} a constant action reaches half of the reference or more: can carry no claim.")
-    if not found or not all(entry.complete for entry in selection.measurements.values()):
-        notes.append("— not started; 1/3 seeds finished of planned; an average needs all cells complete.")
+    lacking = [entry for entry in selection.measurements.values() if not entry.complete]
+    said = {
+        "— not started": len(found) < len(selection.measurements),
+        "k/n: k of the n planned seeds are finished": any(entry.started for entry in lacking),
+        "an average needs all cells complete": bool(lacking) and len(selection.plan.cells) > 1,
+    }
+    if any(said.values()):
+        notes.append("; ".join(words for words, occurs in said.items() if occurs) + ".")
     return tuple(notes)
 
 
 def episodes_words(selection: Selection) -> str:
-    """`20 episodes`, `20 to 100 episodes`: of every run."""
+    """`1 episode`, `20 episodes`, `20 to 100 episodes`: of every run."""
     counts = [int(count) for count in selection.finished["episodes"].dropna()]
     low, high = min(counts, default=0), max(counts, default=0)
-    return f"{low} episodes" if low == high else f"{low} to {high} episodes"
+    return f"{low} episode{'s' * (low != 1)}" if low == high else f"{low} to {high} episodes"
 
 
 def seeds_table(selection: Selection) -> Table | None:
