@@ -15,6 +15,9 @@ PACKAGES = (
 )  # fmt: skip
 
 
+ROUNDING = ("MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "NPY_DISABLE_CPU_FEATURES", "LD_PRELOAD")
+
+
 def packages() -> dict[str, str | None]:
     """The installed version of every package that can change a result; None for one that is not installed."""
     return {name: version(name) for name in PACKAGES}
@@ -47,13 +50,19 @@ def git(checkout: Path, *arguments: str) -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """Python, platform, processor and usable cores."""
-    return {
+    """Python, platform, processor, usable cores, and what of the environment changes how sums are rounded."""
+    described = {
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.release()}-{platform.machine()}",
         "cpu": processor(),
         "cores": len(os.sched_getaffinity(0)),
     }
+    return described | {name: without_folders(os.environ[name]) for name in ROUNDING if os.environ.get(name)}
+
+
+def without_folders(value: str) -> str:
+    """The files of a variable by their names alone."""
+    return " ".join(word.rpartition("/")[2] for word in value.replace(":", " ").split())
 
 
 def processor() -> str:

@@ -23,8 +23,16 @@ def test_packages_are_named_with_their_versions() -> None:
 def test_the_machine_is_described_without_its_name() -> None:
     described = provenance.machine()
     assert described["python"] == platform.python_version() and described["cores"] >= 1
-    assert set(described) == {"python", "platform", "cpu", "cores"}
+    assert set(described) - set(provenance.ROUNDING) == {"python", "platform", "cpu", "cores"}
     assert platform.release() in described["platform"]
+
+
+def test_what_changes_rounding_is_told_without_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    monkeypatch.setenv("LD_PRELOAD", "/home/me/one.so:/home/me/two.so")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "")
+    told = {name: value for name, value in provenance.machine().items() if name in provenance.ROUNDING}
+    assert told == {"MKL_CBWR": "COMPATIBLE", "LD_PRELOAD": "one.so two.so"}
 
 
 def test_a_checkout_is_named_by_commit_and_a_wheel_by_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

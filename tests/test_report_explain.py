@@ -91,7 +91,7 @@ def full(method: str, mean: float, seed: int, source: str = "", **changes: Any) 
     content = result(method, WINDOW, mean, seed, source, config=config)
     content["time"] |= {"wall_s": 3600.0, "cpu_s": 1800.0, "evaluation_s": 900.0}
     agents = [{"task": source, "digest": f"{seed}" * 64, "return_mean": 321.0}] if source else []
-    machine = {"cores": 2, "cpu": "Fast", "platform": "Linux-1", "python": "3.11.7"}
+    machine = {"cores": 2, "cpu": "Fast", "platform": "Linux-1", "python": "3.11.7", "MKL_CBWR": "COMPATIBLE"}
     told = {"versions": {"torch": "2.1", "robodesk": None}, "machine": machine, "source_agents": agents}
     return content | told | {"method_config": {"alpha": 0.2}} | changes
 
@@ -233,7 +233,7 @@ def test_the_text_of_a_cell(store: Path, capsys: pytest.CaptureFixture[str]) -> 
         "of the method     alpha=0.2",
         f"source agents     seed 0: {DRAWER}, 0000000000, its last episodes 321",
         "made by           seed 0, 1: commit 0123456789abcdef, files were changed in it",
-        "                  cpu, 1 thread(s), Fast, 2 cores, Linux-1, Python 3.11.7",
+        "                  cpu, 1 thread(s), Fast, 2 cores, Linux-1, Python 3.11.7, MKL_CBWR=COMPATIBLE",
         "made by           seed 2: commit not recorded",
         "time              3 h 0 min wall, 1 h 30 min cpu, 2 h 15 min training; dataset and source agents not counted",
         "  best constant action  600 ± 14 (2 episodes)",

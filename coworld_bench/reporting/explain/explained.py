@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from coworld_bench.provenance import ROUNDING
 from coworld_bench.reporting.formats.text import pad, width_of
 from coworld_bench.reporting.layout import number
 from coworld_bench.reporting.stats import FEW
@@ -187,7 +188,8 @@ def machine_text(group: dict[str, Any]) -> str:
     machine = group["machine"] or {}
     cores, python = machine.get("cores"), machine.get("python")
     parts = [group["device"], machine.get("cpu"), cores and f"{cores} cores", machine.get("platform")]
-    return ", ".join(filter(None, [*parts, python and f"Python {python}"]))
+    rounding = [f"{name}={machine[name]}" for name in ROUNDING if name in machine]
+    return ", ".join(filter(None, [*parts, python and f"Python {python}", *rounding]))
 
 
 def hour_lines(found: dict[str, Any]) -> list[list[str]]:
