@@ -123,12 +123,16 @@ def read_lines(path: Path) -> list[Any]:
 
 
 def try_folder(folder: Path) -> None:
-    """Raises the OSError now that making this folder, or writing into it, would raise after hours of work; leaves
-    nothing behind, so that any number of processes can try at a time."""
+    """Raises the OSError now, of this folder, that making it, or writing into it, would raise after hours of work;
+    leaves nothing behind, so that any number of processes can try at a time."""
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     probe = there / f".{uuid4().hex}.partial"
-    probe.touch()
-    probe.unlink(missing_ok=True)
+    try:
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        error.filename = str(folder)
+        raise
 
 
 def clear_folder(folder: Path) -> None:

@@ -28,5 +28,6 @@ def test_a_folder_that_cannot_be_made_is_told_now(tmp_path: Path) -> None:
         (Path("/proc"), FileNotFoundError),  # it is there, and takes no files
         (Path("/proc/nowhere/new"), FileNotFoundError),
     ):
-        with pytest.raises(error):
+        with pytest.raises(error) as raised:
             try_folder(place)
+        assert raised.value.filename == str(place)
