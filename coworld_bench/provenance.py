@@ -13,9 +13,10 @@ PACKAGES = (
     "coworld-bench", "torch", "numpy", "gymnasium", "metaworld", "mujoco", "dm_control", "robodesk", "minari", "zarr",
     "numcodecs", "h5py",
 )  # fmt: skip
-
-
-ROUNDING = ("MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "NPY_DISABLE_CPU_FEATURES", "LD_PRELOAD")
+ROUNDING = (  # variables that can change how sums are rounded
+    "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "NPY_DISABLE_CPU_FEATURES",
+    "GLIBC_TUNABLES", "LD_PRELOAD",
+)  # fmt: skip
 
 
 def packages() -> dict[str, str | None]:
@@ -50,7 +51,7 @@ def git(checkout: Path, *arguments: str) -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """Python, platform, processor, usable cores, and what of the environment changes how sums are rounded."""
+    """Python, platform, processor, usable cores, and the ROUNDING of the environment."""
     described = {
         "python": platform.python_version(),
         "platform": f"{platform.system()}-{platform.release()}-{platform.machine()}",
